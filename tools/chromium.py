@@ -27,23 +27,42 @@ def _may_install() -> list[str] | None:
         return None
     if os.geteuid() == 0:
         return []
-    if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0:
+    if (
+        shutil.which("sudo")
+        and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+    ):
         return ["sudo", "-n"]
     return None
 
 
 def install(prefix: list[str]) -> str | None:
     """Install the package; return None, or why it could not be done."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "timeout": _SECONDS}
     steps = (
         ["apt-get", "update", "-q"],
-        ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"],
+        [
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "-q",
+            "-y",
+            "--no-install-recommends",
+            "chromium",
+        ],
     )
     try:
         for step in steps:
-            done = subprocess.run([*prefix, *step], check=False, text=True, **quiet)  # type: ignore[call-overload]  # kwargs from one dict
+            done = subprocess.run(
+                [*prefix, *step],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
             if done.returncode:
-                return (done.stderr.strip().splitlines() or ["apt-get failed"])[-1]
+                words = done.stderr.strip().splitlines()
+                return words[-1] if words else "apt-get failed"
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None

@@ -91,7 +91,10 @@ def _works(venv: Path) -> bool:
     """Whether the environment's interpreter still runs (the one it links to may be gone)."""
     try:
         done = subprocess.run(
-            [str(venv / "bin" / "python"), "-I", "-S", "-c", ""], stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [str(venv / "bin" / "python"), "-I", "-S", "-c", ""],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
     except OSError:
         return False
