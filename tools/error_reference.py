@@ -91,12 +91,15 @@ def _class_tree(modules: list[Module]) -> tuple[dict[str, int], dict[str, ast.Cl
     return classes, {name: definitions[name] for name in classes}
 
 
-def _takes_code(node: ast.ClassDef) -> bool:
-    """Whether making this class names a code (a class may fix its own instead)."""
+def _signature(name: str, classes: dict[str, ast.ClassDef]) -> list[str]:
+    """The parameters with which a class is made: its own, or those of the nearest class above that has some."""
+    node = classes.get(name)
+    if node is None:
+        return []
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
-            return "code" in _parameters(inner)
-    return True
+            return _parameters(inner)
+    return next((found for base in node.bases if (found := _signature(_name(base), classes))), [])
 
 
 def _parameters(function: Function) -> list[str]:
@@ -109,6 +112,10 @@ def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
     if named is not None:
         return named
     return call.args[position] if position < len(call.args) else None
+
+
+def _named(call: ast.Call, names: list[str], name: str) -> ast.expr | None:
+    return _argument(call, names.index(name), name) if name in names else None
 
 
 def _calls(tree: ast.AST, within: tuple[ast.AST, ...] = ()) -> Iterator[tuple[ast.Call, tuple[ast.AST, ...]]]:
@@ -169,11 +176,15 @@ def _sites(modules: list[Module], classes: dict[str, ast.ClassDef]) -> Iterator[
             name = _name(call.func)
             owner = next((node.name for node in reversed(within) if isinstance(node, ast.ClassDef)), "")
             if name == "__init__" and owner in classes and ast.unparse(call.func) == "super().__init__":
-                name = owner
-            elif name not in classes or not _takes_code(classes[name]):
+                name, made = owner, next((_name(base) for base in classes[owner].bases), "")
+            else:
+                made = name
+            names = _signature(made, classes)
+            if "code" not in names:  # another class; or one that fixes its own code
                 continue
-            words = _text(_argument(call, 1, "message")), _text(_argument(call, 2, "hint"))
-            yield _Site(module, call, inside, _argument(call, 0, "code"), name, *words)
+            code, message, hint = (_named(call, names, part) for part in ("code", "message", "hint"))
+            if not (isinstance(code, ast.Attribute) and code.attr == "code"):  # else it hands on a caught error's code
+                yield _Site(module, call, inside, code, name, _text(message), _text(hint))
 
 
 def _callers(modules: list[Module], site: _Site, function: Function, parameter: str) -> Iterator[_Site]:
