@@ -1,0 +1,79 @@
+"""Canonical bytes: one statement, one sequence of bytes, on every machine.
+
+The form is RFC 8785 (JSON Canonicalization Scheme) restricted to what statements use: objects with ASCII
+member names sorted by code unit, arrays, strings, booleans, null and integers within ±(2^53 − 1). No floats:
+that removes the only hard part of RFC 8785, and money or ratios do not occur in statements.
+
+The ledger hashes *stored bytes*; nothing re-serialises an old entry. ``decode_canonical`` therefore refuses
+bytes that are not already in canonical form: otherwise one fact could have two hashes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from safehold.model.errors import InputInvalid
+
+__all__ = ["MAX_ENTRY_BYTES", "canonical_bytes", "decode_canonical", "pretty_json"]
+
+MAX_ENTRY_BYTES: Final = 65_535
+"""C2SP tlog-tiles: an entry bundle prefixes each entry with a uint16 length. Larger payloads go by digest."""
+
+_MAX_SAFE_INTEGER: Final = 2**53 - 1
+_MAX_DEPTH: Final = 64
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """Raise ``InputInvalid`` for whatever RFC 8785 and we would not write the same way."""
+    if depth > _MAX_DEPTH:
+        raise InputInvalid("model.too_deep", f"nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return
+    if isinstance(value, int):
+        if abs(value) > _MAX_SAFE_INTEGER:
+            raise InputInvalid("model.integer_range", "an integer is beyond ±(2^53 - 1)")
+    elif isinstance(value, float):
+        raise InputInvalid("model.float", "a statement holds no fractional numbers")
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            if not isinstance(name, str) or not name.isascii():
+                raise InputInvalid("model.member_name", "a member name is not ASCII text")
+            _check_plain(member, depth + 1)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            _check_plain(member, depth + 1)
+    else:
+        raise InputInvalid("model.type", f"{type(value).__name__} has no canonical form")
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """Return the one canonical form of a struct or of plain JSON data.
+
+    Raises ``InputInvalid`` (``model.*``) for floats, unsafe integers, non-ASCII member names, lone surrogates
+    and anything that is no JSON.
+    """
+    try:
+        plain = msgspec.to_builtins(value)
+        _check_plain(plain)
+        return _encoder.encode(plain)
+    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
+        raise InputInvalid("model.encode", "this value has no canonical form") from error
+
+
+def decode_canonical(data: bytes) -> Any:
+    """Return the JSON data in ``data``, or raise ``InputInvalid`` if the bytes are not its canonical form."""
+    try:
+        plain = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputInvalid("model.not_json", "these bytes are not JSON") from error
+    if canonical_bytes(plain) != data:
+        raise InputInvalid("model.not_canonical", "these bytes are JSON, but not in canonical form")
+    return plain
+
+
+def pretty_json(value: Any) -> str:
+    """JSON for people: indented, in the order given. Never hashed, never signed."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

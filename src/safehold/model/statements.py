@@ -1,0 +1,415 @@
+"""The closed set of statements: every fact that Safehold can record, and nothing else.
+
+A statement is a frozen struct with a ``kind`` (its tag), a version ``v``, the time ``t`` at which the writer
+claims it (microseconds since 1970, UTC) and ``by``, the fingerprint of the key that stands behind it. Its
+place in the ledger, not ``t``, is its order.
+
+**Growing.** A new meaning is a new kind or a new ``v``; a decoder for an old one is never removed. ``decode``
+keeps what it does not know as ``Unknown`` with its bytes untouched: it is skipped by the fold and still proven
+by the tree, so an older Safehold can read, verify and export a newer ledger and loses nothing.
+
+**Personal data** is never here: members appear as keyed digests.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import msgspec
+
+from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical
+from safehold.model.errors import InputInvalid
+from safehold.model.ids import (
+    AdvisoryId,
+    DatasetId,
+    DecisionId,
+    Digest,
+    GrantId,
+    GroupName,
+    HoldId,
+    HostId,
+    KeyId,
+    MemberId,
+    ModelId,
+    PartyId,
+    Purpose,
+    RequestId,
+    RunId,
+    Subject,
+)
+
+__all__ = [
+    "STATEMENT_TYPES",
+    "AdvisoryRecorded",
+    "AffectedClaim",
+    "AnyStatement",
+    "DatasetRegistered",
+    "DecisionMade",
+    "FindingRecorded",
+    "GrantIssued",
+    "HoldLifted",
+    "HoldPlaced",
+    "HostRegistered",
+    "InventoryConfirmed",
+    "InventoryRecorded",
+    "KeyRefused",
+    "KeyReleased",
+    "LedgerOpened",
+    "MemberRegistered",
+    "ModelDeclared",
+    "PartyRegistered",
+    "ReleaseSealed",
+    "RunDeclared",
+    "Statement",
+    "SubjectCount",
+    "Unknown",
+    "WindowClaim",
+    "decode",
+    "encode",
+]
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    """What every statement has: version, claimed time (µs UTC), key behind it."""
+
+    v: Literal[1] = 1
+    t: int
+    by: KeyId
+
+
+class LedgerOpened(Statement, frozen=True, kw_only=True, tag="ledger.opened"):
+    """The first entry: the log's origin line and its verifier key (signed-note form)."""
+
+    origin: str
+    verifier: str
+
+
+class PartyRegistered(Statement, frozen=True, kw_only=True, tag="party.registered"):
+    """An organisation with the OpenSSH public key that signs its manifests. ``role``: lab or supplier."""
+
+    party: PartyId
+    role: Literal["lab", "supplier"]
+    title: str
+    key: str
+
+
+class MemberRegistered(Statement, frozen=True, kw_only=True, tag="member.registered"):
+    """A person of a party, by keyed digest."""
+
+    member: MemberId
+    party: PartyId
+
+
+class HostRegistered(Statement, frozen=True, kw_only=True, tag="host.registered"):
+    """A machine of a party with its OpenSSH public key. ``expected_every``: seconds between its sweeps."""
+
+    host: HostId
+    party: PartyId
+    key: str
+    expected_every: int
+
+
+class DatasetRegistered(Statement, frozen=True, kw_only=True, tag="dataset.registered"):
+    """A named dataset, made by ``party`` for ``customer`` (the lab that ordered it)."""
+
+    dataset: DatasetId
+    party: PartyId
+    customer: PartyId
+    title: str
+
+
+class SubjectCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many people of one category and jurisdiction a release speaks of."""
+
+    category: str
+    jurisdiction: str
+    count: int
+
+
+class ReleaseSealed(Statement, frozen=True, kw_only=True, tag="release.sealed"):
+    """An immutable sealed version of a dataset. ``release`` is the digest of its manifest's payload.
+
+    ``host`` is the machine that had the plaintext while sealing; ``size`` the sum of ciphertext bytes.
+    """
+
+    release: Digest
+    dataset: DatasetId
+    version: int
+    party: PartyId
+    host: HostId | None
+    parent: Digest | None
+    rows: int
+    size: int
+    parts: int
+    groups: tuple[GroupName, ...]
+    classification: str
+    purposes: tuple[Purpose, ...]
+    people: tuple[SubjectCount, ...]
+
+
+class GrantIssued(Statement, frozen=True, kw_only=True, tag="grant.issued"):
+    """Who may open which column groups of a dataset, for what, from when until when (µs UTC).
+
+    ``host`` None: any registered host of ``party``. ``revocation`` is the Biscuit revocation id (hex) of the
+    authority block, ``token`` the digest of the token as issued; narrowing adds blocks and leaves both true.
+    """
+
+    grant: GrantId
+    party: PartyId
+    host: HostId | None
+    dataset: DatasetId
+    groups: tuple[GroupName, ...]
+    purposes: tuple[Purpose, ...]
+    not_before: int
+    until: int
+    token: Digest
+    revocation: str
+
+
+class InventoryRecorded(Statement, frozen=True, kw_only=True, tag="inventory.recorded"):
+    """What a host held at ``observed`` (µs UTC, the host's clock): a signed report, kept as payload ``report``.
+
+    ``inventory`` is the digest of the contents alone (without time and host), so that the same contents have
+    the same digest wherever they are seen. Counts are for reading; the payload is the fact.
+    """
+
+    host: HostId
+    environment: str
+    inventory: Digest
+    report: Digest
+    observed: int
+    distributions: int
+    oddities: int
+
+
+class InventoryConfirmed(Statement, frozen=True, kw_only=True, tag="inventory.confirmed"):
+    """The host swept ``sweeps`` times from ``since`` to ``until`` and each time held ``inventory``.
+
+    ``largest_gap`` is the longest time between two sweeps in µs: what happened inside it was not seen.
+    ``report`` is the digest of the signed report.
+    """
+
+    host: HostId
+    environment: str
+    inventory: Digest
+    report: Digest
+    since: int
+    until: int
+    sweeps: int
+    largest_gap: int
+
+
+class WindowClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """When something malicious could be had, from ``start`` to ``end`` (µs UTC), as claimed by ``source``."""
+
+    source: str
+    start: int
+    end: int
+
+
+class AffectedClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """What an advisory names: a package and, in words for people, which versions."""
+
+    ecosystem: str
+    name: str
+    versions: str
+
+
+class AdvisoryRecorded(Statement, frozen=True, kw_only=True, tag="advisory.recorded"):
+    """One version of one advisory, by digest of the exact document. ``first_seen`` is ours (µs UTC), not theirs.
+
+    ``published`` and ``modified`` are the source's claims (µs UTC) or None. ``aliases`` are the document's own;
+    ``joined`` are advisories already known that name the same package and version, found when this one arrived.
+    """
+
+    advisory: AdvisoryId
+    document: Digest
+    format: Literal["osv", "indicators"]
+    source: str
+    aliases: tuple[AdvisoryId, ...]
+    joined: tuple[AdvisoryId, ...]
+    affected: tuple[AffectedClaim, ...]
+    windows: tuple[WindowClaim, ...]
+    summary: str
+    first_seen: int
+    published: int | None
+    modified: int | None
+    withdrawn: bool
+
+
+class FindingRecorded(Statement, frozen=True, kw_only=True, tag="finding.recorded"):
+    """An item of an inventory that one version of an advisory names.
+
+    ``match`` says by what: ``version`` (name and version), ``hash`` (file digest) or ``path`` (path alone; the
+    weakest). ``name``/``version`` are empty for file matches of unknown origin, ``path`` for version matches.
+    """
+
+    advisory: AdvisoryId
+    document: Digest
+    inventory: Digest
+    match: Literal["version", "hash", "path"]
+    name: str
+    version: str
+    path: str
+
+
+class KeyReleased(Statement, frozen=True, kw_only=True, tag="key.released"):
+    """Keys of ``parts`` × ``groups`` of a release given to one host: the unit of exposure.
+
+    ``inventories`` are the digests that the decision rested on (one an environment). ``until`` (µs UTC) ends the
+    lease: up to then the reader may hold the keys in memory. ``reader`` is the digest of its ephemeral key.
+    """
+
+    request: RequestId
+    release: Digest
+    dataset: DatasetId
+    groups: tuple[GroupName, ...]
+    parts: int
+    party: PartyId
+    host: HostId
+    member: MemberId | None
+    grant: GrantId
+    purpose: Purpose
+    inventories: tuple[Digest, ...]
+    reader: Digest
+    until: int
+
+
+class KeyRefused(Statement, frozen=True, kw_only=True, tag="key.refused"):
+    """A request for keys denied at ``step`` (1-11, design §6) with a reason for a person.
+
+    Ids are what the request *claimed*, or None where it could not be read; before step 3 nothing of them is proven.
+    """
+
+    request: RequestId | None
+    release: Digest | None
+    host: HostId | None
+    grant: GrantId | None
+    step: int
+    code: str
+    reason: str
+    hint: str
+
+
+class DecisionMade(Statement, frozen=True, kw_only=True, tag="decision.made"):
+    """A ruling with its reason. ``advisories`` are the documents known at that moment: what one decided on."""
+
+    decision: DecisionId
+    ruling: Literal["suspend", "lift"]
+    subject: Subject
+    reason: str
+    member: MemberId | None
+    advisories: tuple[Digest, ...]
+
+
+class HoldPlaced(Statement, frozen=True, kw_only=True, tag="hold.placed"):
+    """A stop: from this place on no key is released to or of ``subject``."""
+
+    hold: HoldId
+    subject: Subject
+    reason: str
+    decision: DecisionId
+
+
+class HoldLifted(Statement, frozen=True, kw_only=True, tag="hold.lifted"):
+    """The end of one hold. Other holds on the same subject stay."""
+
+    hold: HoldId
+    subject: Subject
+    reason: str
+    decision: DecisionId
+
+
+class RunDeclared(Statement, frozen=True, kw_only=True, tag="run.declared"):
+    """A training run and the releases that went into it."""
+
+    run: RunId
+    party: PartyId
+    host: HostId | None
+    releases: tuple[Digest, ...]
+
+
+class ModelDeclared(Statement, frozen=True, kw_only=True, tag="model.declared"):
+    """A model and the runs that made it."""
+
+    model: ModelId
+    party: PartyId
+    runs: tuple[RunId, ...]
+
+
+AnyStatement = (
+    LedgerOpened
+    | PartyRegistered
+    | MemberRegistered
+    | HostRegistered
+    | DatasetRegistered
+    | ReleaseSealed
+    | GrantIssued
+    | InventoryRecorded
+    | InventoryConfirmed
+    | AdvisoryRecorded
+    | FindingRecorded
+    | KeyReleased
+    | KeyRefused
+    | DecisionMade
+    | HoldPlaced
+    | HoldLifted
+    | RunDeclared
+    | ModelDeclared
+)
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A statement of a kind or version that this Safehold does not know: kept, proven, skipped."""
+
+    kind: str
+    version: int
+    body: bytes
+
+
+STATEMENT_TYPES: Final[dict[str, type[Statement]]] = {
+    str(struct.__struct_config__.tag): struct for struct in AnyStatement.__args__
+}
+
+
+@lru_cache(maxsize=1)
+def _decoder() -> msgspec.json.Decoder[Any]:
+    # Built once and late: resolving the union costs milliseconds that `--help` must not pay.
+    return msgspec.json.Decoder(AnyStatement)
+
+
+def encode(statement: Statement) -> bytes:
+    """Canonical bytes of a statement; ``InputInvalid`` (``model.entry_too_large``) above 65,535 bytes."""
+    body = canonical_bytes(statement)
+    if len(body) > MAX_ENTRY_BYTES:
+        raise InputInvalid(
+            "model.entry_too_large",
+            f"a {STATEMENT_TYPES_BY_CLASS.get(type(statement), 'statement')} of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}",
+            "put the large part into a payload and name its digest",
+        )
+    return body
+
+
+def decode(body: bytes) -> Any:
+    """Return the statement in ``body``, or ``Unknown`` for a kind or version from the future.
+
+    Raises ``InputInvalid``: ``model.entry_too_large``, ``model.not_json``, ``model.not_canonical``,
+    ``model.no_kind`` (no kind, or no version), or ``model.statement`` (a known kind whose fields do not fit).
+    """
+    if len(body) > MAX_ENTRY_BYTES:
+        raise InputInvalid("model.entry_too_large", f"an entry of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}")
+    plain = decode_canonical(body)
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    version = plain.get("v") if isinstance(plain, dict) else None
+    if not isinstance(kind, str) or not isinstance(version, int) or isinstance(version, bool):
+        raise InputInvalid("model.no_kind", "these bytes are no statement: kind or version is missing")
+    if kind not in STATEMENT_TYPES or version != 1:
+        return Unknown(kind, version, body)
+    try:
+        return _decoder().decode(body)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InputInvalid("model.statement", f"a {kind} does not have the fields that it must have") from error
+
+
+STATEMENT_TYPES_BY_CLASS: Final[dict[type[Statement], str]] = {struct: kind for kind, struct in STATEMENT_TYPES.items()}
