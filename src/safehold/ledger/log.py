@@ -1,0 +1,289 @@
+"""The log: append, checkpoint, prove. The one writer of facts.
+
+**What an append promises.** When ``append`` returns, the entries are durable, have their final place, and are
+covered by a signed checkpoint. Entries of one call are adjacent and all or nothing. There are no gaps, and there
+are never two roots for one size. What a proposal saw of the state is exactly the state before its entries: this is
+how a hold is exact and not merely fast.
+
+**Write order** (five steps; the numbers stand in the code):
+
+1. *propose*: inside the transaction each waiting proposal reads the state and returns statements, or raises;
+2. *extend* a copy of the frontier with the hashes of their bytes;
+3. *stage* entries, payloads, projections, tiles and the signed checkpoint in the same transaction;
+4. *commit*, durably: **the commit point**. A crash before it leaves nothing, a crash after it leaves everything;
+5. *publish*: the copy becomes the frontier, the lock database advances, the callers get their answers.
+
+**Group commit** needs no timer: while one commit waits for the disk, proposals queue; whoever next holds the
+writer's lock commits all of them at once.
+
+**Failing.** ``NotAppended``: nothing happened. ``Uncertain``: the commit itself failed and reopening could not show
+that nothing happened; this object then refuses further work. A frontier is never swapped before its commit.
+
+Several processes may use one ledger: the write transaction excludes them from one another, and a frontier that
+is behind the stored size is rebuilt from tiles (at most one tile a level).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import msgspec
+
+from safehold.ledger.keys import SigningKey
+from safehold.ledger.lock import CheckpointLock
+from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint, sign_checkpoint
+from safehold.ledger.proof import verify_consistency
+from safehold.ledger.receipt import format_receipt
+from safehold.ledger.storage import Entry, Projector, Store, Transaction, View
+from safehold.ledger.tree import Frontier, TileReader, checked_tile, consistency_proof, inclusion_proof, leaf_hash
+from safehold.model.errors import NotAppended, NotFound, SafeholdError, StorageFailed, Uncertain, VerificationFailed
+from safehold.model.ids import sha256_digest
+from safehold.model.statements import Statement, decode, encode
+
+__all__ = ["Draft", "Log", "Proposal", "tile_reader"]
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What a proposal wants to be true: statements in order, and the payloads that they name by digest."""
+
+    statements: tuple[Statement, ...]
+    payloads: tuple[bytes, ...] = ()
+
+
+Proposal = Callable[[View], Draft]
+"""Reads the state as it is at its place in the order and returns what to append. It may run more than once."""
+
+
+class _Waiting:
+    """A proposal in the queue and, later, its outcome."""
+
+    __slots__ = ("done", "entries", "error", "proposal")
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+        self.done = False
+        self.entries: tuple[Entry, ...] = ()
+        self.error: BaseException | None = None
+
+
+class Log:
+    """One ledger, open for appending and proving."""
+
+    def __init__(
+        self, store: Store, lock: CheckpointLock, signer: SigningKey, origin: str, projector: Projector
+    ) -> None:
+        self._store = store
+        self._lock_database = lock
+        self._signer = signer
+        self._projector = projector
+        self.verifier = NoteVerifier(origin, signer.public)
+        self._queue: list[_Waiting] = []
+        self._queue_lock = threading.Lock()
+        self._commit_lock = threading.Lock()
+        self._frontier = Frontier()
+        self._read_only: SafeholdError | None = None
+        with store.write() as transaction:
+            projector.prepare(transaction)
+            self._load(transaction)
+        try:
+            self._check_lock()
+        except VerificationFailed as error:
+            self._read_only = StorageFailed(
+                "ledger.rolled_back",
+                f"the ledger is read-only: {error.message}",
+                "the ledger file was put back to an older state or replaced: restore the newer one",
+            )
+
+    @property
+    def read_only(self) -> SafeholdError | None:
+        """Why this log refuses to append, or None."""
+        return self._read_only
+
+    def _load(self, view: View) -> None:
+        """Rebuild the frontier from tiles and hold it against the signed checkpoint of the same size."""
+        size = view.size()
+        frontier = Frontier.from_tiles(size, tile_reader(view))
+        if size:
+            note = view.checkpoint()
+            checkpoint = open_checkpoint(note or b"", self.verifier)
+            if checkpoint.size != size or checkpoint.root != frontier.root():
+                raise VerificationFailed(
+                    "ledger.head_mismatch",
+                    f"the checkpoint of {checkpoint.size} entries does not fit the {size} entries stored",
+                    "run `safehold fsck` to see what is damaged",
+                )
+        self._frontier = frontier
+
+    def _check_lock(self) -> None:
+        note = self._lock_database.latest(self.verifier.name)
+        if note is None:
+            return
+        known = open_checkpoint(note, self.verifier)
+        with self._store.read() as view:
+            frontier = self._frontier
+            if known.size > frontier.size:
+                raise VerificationFailed(
+                    "ledger.shorter", f"it has {frontier.size} entries, but {known.size} were signed before"
+                )
+            proof = consistency_proof(known.size, frontier.size, tile_reader(view))
+        verify_consistency(known.size, known.root, frontier.size, frontier.root(), proof)
+
+    def append(self, proposal: Proposal) -> tuple[Entry, ...]:
+        """Append what ``proposal`` returns; the entries are durable when this returns.
+
+        Raises what the proposal raises (nothing is appended then), ``NotAppended``, ``Uncertain``, or
+        ``StorageFailed`` (``ledger.rolled_back``) on a ledger that is read-only. Safe from many threads.
+        """
+        if self._read_only is not None:
+            raise self._read_only
+        waiting = _Waiting(proposal)
+        with self._queue_lock:
+            self._queue.append(waiting)
+        with self._commit_lock:
+            if not waiting.done:
+                with self._queue_lock:
+                    group, self._queue = self._queue, []
+                self._commit_group(group)
+        if waiting.error is not None:
+            raise waiting.error
+        return waiting.entries
+
+    def append_statements(self, *statements: Statement) -> tuple[Entry, ...]:
+        """Append statements that depend on nothing."""
+        draft = Draft(statements)
+        return self.append(lambda _view: draft)
+
+    def _commit_group(self, group: Sequence[_Waiting]) -> None:
+        """Commit a group, or give each member its error. Never leaves a member undone."""
+        try:
+            frontier, checkpoint = self._stage_and_commit(group)
+        except Uncertain as error:
+            self._settle(group, self._learn(error))
+        except BaseException as error:  # refuses: every waiting caller gets the error, none an answer
+            self._settle(group, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._frontier = frontier  # 5 publish: only now, after the commit
+            self._settle(group, None)
+            if checkpoint is not None:
+                self._lock_database.advance(checkpoint.origin, checkpoint.size, checkpoint.note)
+
+    def _settle(self, group: Sequence[_Waiting], error: BaseException | None) -> None:
+        for waiting in group:
+            waiting.error = waiting.error or error
+            waiting.done = True
+
+    def _stage_and_commit(self, group: Sequence[_Waiting]) -> tuple[Frontier, Checkpoint | None]:
+        with self._store.write() as transaction:
+            if transaction.size() != self._frontier.size:
+                self._load(transaction)  # another process has appended
+            frontier = self._frontier.copy()
+            full_tiles: dict[tuple[int, int], bytes] = {}
+            for waiting in group:
+                self._stage_one(transaction, waiting, frontier, full_tiles)
+            if frontier.size == self._frontier.size:
+                return frontier, None
+            for (level, index), hashes in full_tiles.items():
+                transaction.put_tile(level, index, hashes)
+            for level, index, hashes in frontier.partial_tiles():
+                transaction.put_tile(level, index, hashes)
+            checkpoint = sign_checkpoint(self.verifier.name, frontier.size, frontier.root(), self._signer)
+            transaction.put_checkpoint(checkpoint.size, checkpoint.note)
+        # 4 commit: leaving the block above was the commit point.
+        return frontier, checkpoint
+
+    def _stage_one(
+        self,
+        transaction: Transaction,
+        waiting: _Waiting,
+        frontier: Frontier,
+        full_tiles: dict[tuple[int, int], bytes],
+    ) -> None:
+        try:
+            draft = waiting.proposal(transaction)  # 1 propose
+            bodies = [encode(statement) for statement in draft.statements]
+        except Exception as error:  # noqa: BLE001 - refuses this proposal alone: it has staged nothing yet
+            if not isinstance(error, SafeholdError):
+                error.add_note("raised by a proposal; nothing of it was appended")
+            waiting.error = error
+            return
+        entries = []
+        for payload in draft.payloads:
+            transaction.put_payload(sha256_digest(payload), payload)
+        for statement, body in zip(draft.statements, bodies, strict=True):
+            entry = Entry(frontier.size, body, statement)
+            frontier.append(leaf_hash(body), full_tiles)  # 2 extend the copy
+            transaction.add_entry(entry.index, body)  # 3 stage
+            self._projector.apply(transaction, entry)
+            entries.append(entry)
+        waiting.entries = tuple(entries)
+
+    def _learn(self, error: Uncertain) -> SafeholdError:
+        """After a failed commit: reopen, and turn *Uncertain* into *NotAppended* if the ledger shows it."""
+        try:
+            self._store.reopen()
+            with self._store.read() as view:
+                if view.size() == self._frontier.size:
+                    return NotAppended(
+                        "ledger.not_appended",
+                        f"nothing was appended: {error.__cause__}",
+                        "free some space or check the disk, then run the same command again",
+                    )
+        except SafeholdError:
+            pass  # still uncertain: say so below, and stop
+        self._read_only = error
+        return error
+
+    @contextmanager
+    def _reading(self) -> Iterator[View]:
+        with self._store.read() as view:
+            yield view
+
+    def view(self) -> AbstractContextManager[View]:
+        """A consistent snapshot of ledger and projections."""
+        return self._reading()
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """A write transaction that appends nothing: for rebuilding projections."""
+        return self._store.write()
+
+    def checkpoint(self) -> Checkpoint:
+        """The newest signed checkpoint, verified; ``NotFound`` (``ledger.empty``) before the first entry."""
+        with self._store.read() as view:
+            note = view.checkpoint()
+        if note is None:
+            raise NotFound("ledger.empty", "the ledger has no entries yet", "run `safehold init`")
+        return open_checkpoint(note, self.verifier)
+
+    def entry(self, index: int) -> Entry:
+        """One entry; ``NotFound`` (``ledger.no_entry``) if there is none at ``index``."""
+        with self._store.read() as view:
+            body = view.body(index) if 0 <= index < 1 << 62 else None
+        if body is None:
+            raise NotFound("ledger.no_entry", f"there is no entry {index}", "see `safehold log list`")
+        return Entry(index, body, decode(body))
+
+    def receipt(self, index: int) -> bytes:
+        """The receipt of one entry against the newest checkpoint."""
+        entry = self.entry(index)
+        with self._store.read() as view:
+            checkpoint = open_checkpoint(view.checkpoint() or b"", self.verifier)
+            path = inclusion_proof(index, checkpoint.size, tile_reader(view))
+        return format_receipt(entry.body, index, path, checkpoint)
+
+    def close(self) -> None:
+        """Release files. What was acknowledged is durable already."""
+        self._store.close()
+        self._lock_database.close()
+
+
+def tile_reader(view: View) -> TileReader:
+    """Read tiles through a view; raises ``VerificationFailed`` (``ledger.tile_short``) for missing hashes."""
+
+    def read(level: int, index: int, width: int) -> bytes:
+        return checked_tile(level, index, width, view.tile(level, index))
+
+    return read

@@ -1,0 +1,123 @@
+"""The storage port of the ledger: what a store promises, and the two errors that a failed commit can be.
+
+A store holds entries, tiles, checkpoints and payloads, and beside them the projections that the fold keeps in
+the same transaction. Its contract, held by one test suite for every adapter:
+
+* ``write()`` opens the only write transaction there is, in this process and in all others; it sees all earlier
+  commits. Leaving the block normally commits **durably** before it returns; leaving it by an exception rolls back.
+* A failure before the commit raises ``NotAppended``: nothing happened. A failure of the commit itself closes the
+  store and raises ``Uncertain``, since bytes may be on the disk: only reopening tells.
+* ``read()`` gives one consistent snapshot for the length of the block, and never blocks the writer.
+* Rows come back in the order asked for; a store adds no order of its own.
+
+Who alters a store can make it unreadable and can hide its newest entries until a witness or the lock database
+is asked. He cannot change an entry that anybody holds a checkpoint for: ``fsck`` and every auditor would see it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from safehold.model.ids import Digest
+from safehold.model.statements import Statement, Unknown
+
+__all__ = ["Entry", "Projector", "Store", "Transaction", "View"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A statement at its place: ``index`` from 0, the stored ``body``, and what it says."""
+
+    index: int
+    body: bytes
+    statement: Statement | Unknown
+
+
+class View(Protocol):
+    """A consistent reading of the ledger and of its projections."""
+
+    def rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query with ``?`` placeholders."""
+        ...
+
+    def size(self) -> int:
+        """Number of entries."""
+        ...
+
+    def body(self, index: int) -> bytes | None:
+        """The stored bytes of one entry."""
+        ...
+
+    def bodies(self, begin: int, end: int) -> list[bytes]:
+        """The stored bytes of entries ``begin`` … ``end`` - 1; shorter if some are missing."""
+        ...
+
+    def tile(self, level: int, index: int) -> bytes | None:
+        """A tile as stored, full or partial."""
+        ...
+
+    def checkpoint(self) -> bytes | None:
+        """The newest signed checkpoint."""
+        ...
+
+    def payload(self, digest: Digest) -> bytes | None:
+        """The bytes with this SHA-256, or None if they were never here or were erased."""
+        ...
+
+
+class Transaction(View, Protocol):
+    """A ``View`` that writes."""
+
+    def execute(self, sql: str, *arguments: Any) -> None:
+        """Run one statement with ``?`` placeholders."""
+        ...
+
+    def add_entry(self, index: int, body: bytes) -> None:
+        """Store an entry; its index must be new."""
+        ...
+
+    def put_tile(self, level: int, index: int, hashes: bytes) -> None:
+        """Store a tile, replacing a narrower one."""
+        ...
+
+    def put_checkpoint(self, size: int, note: bytes) -> None:
+        """Store the checkpoint of a size; older ones stay."""
+        ...
+
+    def put_payload(self, digest: Digest, body: bytes) -> None:
+        """Store a payload; storing the same one again changes nothing."""
+        ...
+
+
+class Store(Protocol):
+    """Where a ledger lives."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """The write transaction; commits on leaving."""
+        ...
+
+    def read(self) -> AbstractContextManager[View]:
+        """A snapshot."""
+        ...
+
+    def reopen(self) -> None:
+        """Open again after ``Uncertain``."""
+        ...
+
+    def close(self) -> None:
+        """Release all handles. Closing twice is harmless."""
+        ...
+
+
+class Projector(Protocol):
+    """Keeps projections: called for each entry, in order, inside the transaction that appends it."""
+
+    def prepare(self, transaction: Transaction) -> None:
+        """Create what is missing; called once when a ledger is opened for writing."""
+        ...
+
+    def apply(self, transaction: Transaction, entry: Entry) -> None:
+        """Fold one entry. Must depend on the entry, the payloads and the projections alone."""
+        ...
