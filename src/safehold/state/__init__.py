@@ -1,0 +1,1 @@
+"""What the ledger means now: projections by a pure fold, standing, lineage. Rebuildable, never authoritative."""

@@ -1,0 +1,97 @@
+"""Keeping the projections: the fold's changes, made in the transaction that appends the entry.
+
+``rebuild`` drops and replays everything inside one transaction: a crash leaves the old projections, and readers
+see the old ones until it commits. ``digest_projections`` is what "byte-identical" means: SHA-256 over all rows of
+all tables, in key order, in canonical form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, Final
+
+from safehold.ledger.storage import Entry, Transaction, View
+from safehold.model.encoding import canonical_bytes
+from safehold.model.ids import Digest
+from safehold.model.statements import decode
+from safehold.state.fold import fold
+from safehold.state.tables import PROJECTION_VERSION, TABLES, Table
+
+__all__ = ["StateProjector", "digest_projections", "dump_projections", "rebuild"]
+
+_BATCH: Final = 2048
+_META: Final = "CREATE TABLE IF NOT EXISTS projection_version(version INTEGER PRIMARY KEY)"
+
+
+class StateProjector:
+    """The ledger's ``Projector`` port, over the tables of this room."""
+
+    def prepare(self, transaction: Transaction) -> None:
+        """Create what is missing; rebuild if the projections are of another version."""
+        transaction.execute(_META)
+        versions = [row[0] for row in transaction.rows("SELECT version FROM projection_version")]
+        if versions == [PROJECTION_VERSION]:
+            return
+        rebuild(transaction)
+
+    def apply(self, transaction: Transaction, entry: Entry) -> None:
+        """Fold one entry into the tables."""
+        for change in fold(entry, transaction.payload):
+            sql, names = _sql(change.act, change.table, tuple(change.values), tuple(change.where))
+            transaction.execute(sql, *(change.values[name] for name in names), *change.where.values())
+
+
+def rebuild(transaction: Transaction, progress: Callable[[int, int], None] | None = None) -> int:
+    """Drop all projections and fold every entry again; return their number. ``progress(done, all)`` if given."""
+    for table in TABLES:
+        transaction.execute(f'DROP TABLE IF EXISTS "{table.name}"')
+        for sql in table.create():
+            transaction.execute(sql)
+    transaction.execute("DELETE FROM projection_version")
+    transaction.execute("INSERT INTO projection_version(version) VALUES(?)", PROJECTION_VERSION)
+    projector, size = StateProjector(), transaction.size()
+    for begin in range(0, size, _BATCH):
+        for offset, body in enumerate(transaction.bodies(begin, min(begin + _BATCH, size))):
+            projector.apply(transaction, Entry(begin + offset, body, decode(body)))
+        if progress is not None:
+            progress(min(begin + _BATCH, size), size)
+    return size
+
+
+def dump_projections(view: View) -> Iterator[bytes]:
+    """Every row of every table in key order, each in canonical form, each table after its name."""
+    for table in TABLES:
+        yield table.name.encode() + b"\n"
+        columns = ", ".join(f'"{name}"' for name, _ in table.columns)
+        order = ", ".join(f'"{name}"' for name in table.key)
+        for row in view.rows(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}'):
+            yield canonical_bytes(row) + b"\n"
+
+
+def digest_projections(view: View) -> Digest:
+    """SHA-256 of ``dump_projections``: equal digests, equal projections."""
+    digest = hashlib.sha256()
+    for line in dump_projections(view):
+        digest.update(line)
+    return Digest("sha256:" + digest.hexdigest())
+
+
+_BY_NAME: Final[dict[str, Table]] = {table.name: table for table in TABLES}
+
+
+@cache
+def _sql(act: str, table: str, names: tuple[str, ...], where: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The statement for a shape of change. Names come from ``tables`` and never from data."""
+    known: set[Any] = {name for name, _ in _BY_NAME[table].columns}
+    if not known.issuperset(names) or not known.issuperset(where):
+        raise ValueError(f"the fold names columns that {table} does not have: {set(names) - known}")
+    if act == "set":
+        assigned = ", ".join(f'"{name}" = ?' for name in names)
+        condition = " AND ".join(f'"{name}" = ?' for name in where)
+        return f'UPDATE "{table}" SET {assigned} WHERE {condition}', names
+    columns = ", ".join(f'"{name}"' for name in names)
+    marks = ", ".join("?" * len(names))
+    verb = "INSERT OR REPLACE" if act == "put" else "INSERT OR IGNORE"
+    return f'{verb} INTO "{table}"({columns}) VALUES({marks})', names

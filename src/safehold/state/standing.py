@@ -1,0 +1,270 @@
+"""Standing: what is true of a party, host, grant or release *now*, as values that a decision can be made on.
+
+Reads projections, decides nothing. The broker calls this inside the transaction that appends its answer; what it
+reads is then exactly the state before that answer, and no hold can slip in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from safehold.ledger.storage import View
+from safehold.model.errors import NotFound
+from safehold.model.ids import (
+    DatasetId,
+    Digest,
+    GrantId,
+    GroupName,
+    HoldId,
+    HostId,
+    PartyId,
+    Purpose,
+    RequestId,
+    Subject,
+    SubjectKind,
+    parse_release_name,
+)
+
+__all__ = [
+    "CurrentFinding",
+    "CurrentInventory",
+    "GrantRow",
+    "HoldRow",
+    "HostRow",
+    "ReleaseRow",
+    "active_holds",
+    "find_dataset_party",
+    "find_grant",
+    "find_host",
+    "find_party_key",
+    "find_release",
+    "list_grants",
+    "list_hosts",
+    "list_releases",
+    "read_inventories",
+    "request_used",
+    "resolve_release",
+]
+
+
+class HostRow(msgspec.Struct, frozen=True):
+    """A registered host: its party, its OpenSSH public key, seconds between its sweeps."""
+
+    host: HostId
+    party: PartyId
+    key: str
+    expected_every: int
+
+
+class ReleaseRow(msgspec.Struct, frozen=True):
+    """A sealed release and the entry that says so (``idx``)."""
+
+    release: Digest
+    dataset: DatasetId
+    version: int
+    party: PartyId
+    rows: int
+    size: int
+    parts: int
+    groups: tuple[GroupName, ...]
+    idx: int
+    t: int
+
+    @property
+    def name(self) -> str:
+        """``PARTY/DATASET@VERSION``."""
+        return f"{self.dataset}@{self.version}"
+
+
+class GrantRow(msgspec.Struct, frozen=True):
+    """A grant as issued; ``host`` None means any host of ``party``. Times in µs UTC."""
+
+    grant: GrantId
+    party: PartyId
+    host: HostId | None
+    dataset: DatasetId
+    groups: tuple[GroupName, ...]
+    purposes: tuple[Purpose, ...]
+    not_before: int
+    until: int
+    token: Digest
+    revocation: str
+    idx: int
+
+
+class HoldRow(msgspec.Struct, frozen=True):
+    """A hold in force since entry ``placed_idx``."""
+
+    hold: HoldId
+    subject: Subject
+    reason: str
+    placed_idx: int
+    placed_t: int
+
+
+class CurrentFinding(msgspec.Struct, frozen=True):
+    """An item of an inventory that the newest version of an advisory names."""
+
+    advisory: str
+    match: str
+    name: str
+    version: str
+    path: str
+    idx: int
+
+    @property
+    def what(self) -> str:
+        """The item in words: ``litellm 1.82.8`` or the path."""
+        return f"{self.name} {self.version}".strip() or self.path
+
+
+class CurrentInventory(msgspec.Struct, frozen=True):
+    """The newest observation of one environment: seen until ``until`` (host's clock), received at ``t`` (ours)."""
+
+    environment: str
+    inventory: Digest
+    until: int
+    t: int
+    findings: tuple[CurrentFinding, ...]
+
+
+def _names(text: str) -> tuple[Any, ...]:
+    return tuple(msgspec.json.decode(text))
+
+
+def find_host(view: View, host: HostId) -> HostRow | None:
+    """The host, or None if it was never registered."""
+    rows = view.rows("SELECT host, party, key, expected_every FROM host WHERE host = ?", host)
+    return HostRow(*rows[0]) if rows else None
+
+
+def list_hosts(view: View, party: PartyId | None = None) -> tuple[HostRow, ...]:
+    """All hosts, or those of one party, by name."""
+    sql = "SELECT host, party, key, expected_every FROM host WHERE ?1 IS NULL OR party = ?1 ORDER BY host"
+    return tuple(HostRow(*row) for row in view.rows(sql, party))
+
+
+def find_party_key(view: View, party: PartyId) -> str | None:
+    """The OpenSSH public key that signs for a party."""
+    rows = view.rows("SELECT key FROM party WHERE party = ?", party)
+    return rows[0][0] if rows else None
+
+
+def find_dataset_party(view: View, dataset: DatasetId) -> PartyId | None:
+    """The party that makes a dataset."""
+    rows = view.rows("SELECT party FROM dataset WHERE dataset = ?", dataset)
+    return PartyId(rows[0][0]) if rows else None
+
+
+_RELEASE_COLUMNS = 'release, dataset, version, party, "rows", size, parts, groups, idx, t'
+
+
+def _release(row: Sequence[Any]) -> ReleaseRow:
+    release, dataset, version, party, rows, size, parts, groups, idx, t = row
+    return ReleaseRow(release, dataset, version, party, rows, size, parts, _names(groups), idx, t)
+
+
+def find_release(view: View, release: Digest) -> ReleaseRow | None:
+    """The release with this manifest digest."""
+    rows = view.rows(f"SELECT {_RELEASE_COLUMNS} FROM release WHERE release = ?", release)
+    return _release(rows[0]) if rows else None
+
+
+def list_releases(view: View, dataset: DatasetId | None = None) -> tuple[ReleaseRow, ...]:
+    """All releases, or those of one dataset, in ledger order."""
+    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE ?1 IS NULL OR dataset = ?1 ORDER BY idx"
+    return tuple(_release(row) for row in view.rows(sql, dataset))
+
+
+def resolve_release(view: View, name: str) -> ReleaseRow:
+    """The release written ``PARTY/DATASET@VERSION``; ``NotFound`` (``state.no_release``) if it was never sealed."""
+    dataset, version = parse_release_name(name)
+    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE dataset = ? AND version = ?"
+    rows = view.rows(sql, dataset, version)
+    if not rows:
+        known = ", ".join(release.name for release in list_releases(view, dataset)) or "none yet"
+        raise NotFound("state.no_release", f"there is no release {name}", f"releases of {dataset}: {known}")
+    return _release(rows[0])
+
+
+_GRANT_COLUMNS = '"grant", party, host, dataset, groups, purposes, not_before, until, token, revocation, idx'
+
+
+def _grant(row: Sequence[Any]) -> GrantRow:
+    grant, party, host, dataset, groups, purposes, *rest = row
+    not_before, until, token, revocation, idx = rest
+    return GrantRow(
+        grant, party, host, dataset, _names(groups), _names(purposes), not_before, until, token, revocation, idx
+    )
+
+
+def find_grant(view: View, grant: GrantId) -> GrantRow | None:
+    """The grant with this id."""
+    rows = view.rows(f'SELECT {_GRANT_COLUMNS} FROM "grant" WHERE "grant" = ?', grant)
+    return _grant(rows[0]) if rows else None
+
+
+def list_grants(view: View, party: PartyId | None = None) -> tuple[GrantRow, ...]:
+    """All grants, or those to one party, in ledger order."""
+    sql = f'SELECT {_GRANT_COLUMNS} FROM "grant" WHERE ?1 IS NULL OR party = ?1 ORDER BY idx'
+    return tuple(_grant(row) for row in view.rows(sql, party))
+
+
+def active_holds(view: View, subjects: Iterable[Subject] | None = None) -> tuple[HoldRow, ...]:
+    """Holds in force on any of ``subjects`` (None: all of them), oldest first."""
+    sql = "SELECT hold, subject_kind, subject_id, reason, placed_idx, placed_t FROM hold WHERE lifted_idx IS NULL"
+    wanted = None if subjects is None else set(subjects)
+    held = []
+    for hold, kind, name, reason, idx, t in view.rows(sql + " ORDER BY placed_idx"):
+        subject = Subject(_kind(kind), name)
+        if wanted is None or subject in wanted:
+            held.append(HoldRow(hold, subject, reason, idx, t))
+    return tuple(held)
+
+
+def _kind(text: str) -> SubjectKind:
+    kind: SubjectKind = text  # type: ignore[assignment]  # the fold stores what Subject parsed
+    return kind
+
+
+_NEWEST_FINDINGS = (
+    "SELECT f.advisory, f.match, f.name, f.version, f.path, f.idx FROM finding f"
+    " JOIN advisory a ON a.advisory = f.advisory AND a.document = f.document"
+    " WHERE f.inventory = ? AND a.withdrawn = 0"
+    " AND a.idx = (SELECT max(b.idx) FROM advisory b WHERE b.advisory = a.advisory)"
+    " ORDER BY f.idx"
+)
+
+
+def read_inventories(view: View, host: HostId) -> tuple[CurrentInventory, ...]:
+    """The newest observation of each environment of a host, with what is found in it."""
+    sql = (
+        "SELECT environment, inventory, until, t FROM observation o WHERE host = ?1 AND idx ="
+        " (SELECT idx FROM observation p WHERE p.host = ?1 AND p.environment = o.environment"
+        " ORDER BY until DESC, idx DESC LIMIT 1) ORDER BY environment"
+    )
+    return tuple(
+        CurrentInventory(environment, inventory, until, t, _findings(view, inventory))
+        for environment, inventory, until, t in view.rows(sql, host)
+    )
+
+
+def _findings(view: View, inventory: Digest) -> tuple[CurrentFinding, ...]:
+    return tuple(CurrentFinding(*row) for row in view.rows(_NEWEST_FINDINGS, inventory))
+
+
+def request_used(view: View, request: RequestId) -> bool:
+    """Whether this request id was answered before, by keys or by a refusal after possession was proven (step > 3).
+
+    Refusals up to step 3 do not count: whoever sent those had not shown that the id is his to use up.
+    """
+    return bool(
+        view.rows(
+            "SELECT 1 FROM key_release WHERE request = ?1 UNION ALL"
+            " SELECT 1 FROM key_refusal WHERE request = ?1 AND step > 3 LIMIT 1",
+            request,
+        )
+    )
