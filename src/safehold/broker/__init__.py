@@ -1,0 +1,1 @@
+"""The broker: keys by proof. It decides, records, and only then releases. No entry, no key."""

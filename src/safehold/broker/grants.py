@@ -1,0 +1,257 @@
+"""Grants: Biscuit tokens that say who may open which column groups of a dataset, for what, until when.
+
+The authority block, signed with the broker's grant key, holds facts (``grant``, ``dataset``, ``group``,
+``purpose``) and checks (party or host, host key, time). Its holder can *narrow* it offline by appending blocks of
+checks. He cannot widen it: facts in later blocks are not in the scope of our policy, which is Biscuit's rule
+(specification, "Scopes") and is tested here.
+
+A token is bound to keys: what it opens, it opens only with a proof by a registered host's key (``proof``). Stolen
+by itself it is worth nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from biscuit_auth import (
+    Algorithm,
+    AuthorizationError,
+    AuthorizerBuilder,
+    Biscuit,
+    BiscuitBlockError,
+    BiscuitBuilder,
+    BiscuitBuildError,
+    BiscuitSerializationError,
+    BiscuitValidationError,
+    BlockBuilder,
+    Check,
+    DataLogError,
+    Fact,
+    KeyPair,
+    PrivateKey,
+    PublicKey,
+    Rule,
+)
+
+from safehold.model.errors import InputInvalid, Refused, VerificationFailed
+from safehold.model.ids import (
+    DatasetId,
+    Digest,
+    GrantId,
+    GroupName,
+    HostId,
+    KeyId,
+    MemberId,
+    PartyId,
+    Purpose,
+    parse_grant_id,
+    sha256_digest,
+)
+
+__all__ = [
+    "MAX_TOKEN_CHARACTERS",
+    "GrantKey",
+    "GrantTerms",
+    "Narrowing",
+    "TokenRequest",
+    "VerifiedGrant",
+    "narrow_grant",
+    "token_digest",
+    "verify_grant",
+]
+
+MAX_TOKEN_CHARACTERS: Final = 16_384
+_MAX_BLOCKS: Final = 16
+# Biscuit's own default is 1 ms of wall clock, which denies at random on a busy machine (measured).
+_MAX_TIME: Final = timedelta(milliseconds=50)
+_FOREIGN: Final = (
+    BiscuitValidationError,
+    BiscuitSerializationError,
+    BiscuitBlockError,
+    BiscuitBuildError,
+    DataLogError,
+    ValueError,
+    TypeError,
+)
+
+
+class GrantTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a grant says. ``host`` and ``host_key`` None: any registered host of ``party``. Times in µs UTC."""
+
+    grant: GrantId
+    party: PartyId
+    host: HostId | None
+    host_key: KeyId | None
+    dataset: DatasetId
+    groups: tuple[GroupName, ...]
+    purposes: tuple[Purpose, ...]
+    not_before: int
+    until: int
+
+
+class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
+    """Further conditions on a grant; None leaves a point as it is."""
+
+    host: HostId | None = None
+    member: MemberId | None = None
+    groups: tuple[GroupName, ...] | None = None
+    purpose: Purpose | None = None
+    until: int | None = None
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token is asked to allow, as proven by the steps before; ``now`` in µs UTC."""
+
+    party: PartyId
+    host: HostId
+    host_key: KeyId
+    member: MemberId | None
+    dataset: DatasetId
+    groups: tuple[GroupName, ...]
+    purpose: Purpose
+    now: int
+
+
+class VerifiedGrant:
+    """A token whose chain of signatures was verified. Made by ``verify_grant`` and by nothing else."""
+
+    def __init__(self, token: Biscuit, grant: GrantId, revocations: tuple[str, ...]) -> None:
+        self._token = token
+        self.grant = grant
+        self.revocations = revocations
+
+    def authorize(self, request: TokenRequest) -> None:
+        """Raise ``Refused`` (``broker.grant_denies``) naming the failed checks, unless every block allows this."""
+        try:
+            builder = AuthorizerBuilder(
+                "request_party({party}); request_host({host}); host_key({key}); request_dataset({dataset});"
+                " request_purpose({purpose}); time({now});"
+                " allow if grant($g), dataset($d), request_dataset($d), purpose($p), request_purpose($p)",
+                {
+                    "party": request.party,
+                    "host": request.host,
+                    "key": request.host_key,
+                    "dataset": request.dataset,
+                    "purpose": request.purpose,
+                    "now": _moment(request.now),
+                },
+            )
+            for group in request.groups:
+                builder.add_fact(Fact("request_group({group})", {"group": group}))
+                builder.add_check(Check("check if group({group})", {"group": group}))
+            if request.member is not None:
+                builder.add_fact(Fact("request_member({member})", {"member": request.member}))
+            limits = builder.limits()
+            limits.max_time = _MAX_TIME
+            builder.set_limits(limits)
+            builder.build(self._token).authorize()
+        except AuthorizationError as error:
+            failed = str(error).partition("checks failed: ")[2] or "no policy allows it"
+            raise Refused(
+                "broker.grant_denies",
+                f"the grant does not allow this: {failed[:300]}",
+                "ask for less, or ask whoever narrowed the grant",
+            ) from error
+        except _FOREIGN as error:
+            raise Refused("broker.grant_denies", "the grant cannot be evaluated", "ask for a new grant") from error
+
+
+class GrantKey:
+    """The root key of all grants of a broker: 32 bytes of Ed25519, used for Biscuit alone."""
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != 32:
+            raise InputInvalid("broker.grant_key", "the grant key must be 32 bytes")
+        self._private = PrivateKey.from_bytes(seed, Algorithm.Ed25519)
+        self.public_bytes = bytes(KeyPair.from_private_key(self._private).public_key.to_bytes())
+
+    def issue(self, terms: GrantTerms) -> str:
+        """The token for ``terms``, URL-safe base64. Raises ``InputInvalid`` (``broker.grant_terms``)."""
+        if not terms.groups or not terms.purposes:
+            raise InputInvalid("broker.grant_terms", "a grant names at least one column group and one purpose")
+        if terms.until <= terms.not_before:
+            raise InputInvalid("broker.grant_terms", "a grant must end after it begins", "give a later --until")
+        builder = BiscuitBuilder(
+            "grant({grant}); dataset({dataset}); check if request_party({party});"
+            " check if time($t), $t >= {not_before}, $t < {until}",
+            {
+                "grant": terms.grant,
+                "dataset": terms.dataset,
+                "party": terms.party,
+                "not_before": _moment(terms.not_before),
+                "until": _moment(terms.until),
+            },
+        )
+        for group in terms.groups:
+            builder.add_fact(Fact("group({group})", {"group": group}))
+        for purpose in terms.purposes:
+            builder.add_fact(Fact("purpose({purpose})", {"purpose": purpose}))
+        if terms.host is not None and terms.host_key is not None:
+            builder.add_check(Check("check if request_host({host})", {"host": terms.host}))
+            builder.add_check(Check("check if host_key({key})", {"key": terms.host_key}))
+        token: str = builder.build(self._private).to_base64()
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise InputInvalid(
+                "broker.grant_terms", "the grant is too large", "name fewer column groups, or issue several grants"
+            )
+        return token
+
+
+def verify_grant(token: str, root: bytes) -> VerifiedGrant:
+    """Check the chain of signatures from ``root`` (32 bytes) on; what the token *allows* is for ``authorize``.
+
+    Raises ``InputInvalid`` (``broker.token_form``) or ``VerificationFailed`` (``broker.token_signature``).
+    """
+    if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        raise InputInvalid("broker.token_form", f"a grant has at most {MAX_TOKEN_CHARACTERS} characters of base64")
+    try:
+        biscuit = Biscuit.from_base64(token, PublicKey.from_bytes(root, Algorithm.Ed25519))
+        if biscuit.block_count() > _MAX_BLOCKS:
+            raise InputInvalid("broker.token_form", f"a grant has at most {_MAX_BLOCKS} blocks", "narrow the original")
+        found = AuthorizerBuilder("allow if true").build(biscuit).query(Rule("id($g) <- grant($g)"))
+        revocations = tuple(biscuit.revocation_ids)
+    except _FOREIGN as error:
+        raise VerificationFailed(
+            "broker.token_signature", "this is not a grant of this broker", "use the file that `grant issue` wrote"
+        ) from error
+    if len(found) != 1:
+        raise VerificationFailed("broker.token_signature", "the grant does not name itself once")
+    return VerifiedGrant(biscuit, parse_grant_id(str(found[0].terms[0])), revocations)
+
+
+def narrow_grant(token: str, root: bytes, narrowing: Narrowing) -> str:
+    """Append a block of checks: offline, with no private key and no broker; ``root`` is the broker's public grant key.
+
+    Raises ``InputInvalid`` (``broker.narrow``).
+    """
+    if narrowing == Narrowing():
+        raise InputInvalid(
+            "broker.narrow", "nothing to narrow", "give --host, --member, --groups, --purpose or --until"
+        )
+    block = BlockBuilder("")
+    if narrowing.host is not None:
+        block.add_check(Check("check if request_host({host})", {"host": narrowing.host}))
+    if narrowing.member is not None:
+        block.add_check(Check("check if request_member({member})", {"member": narrowing.member}))
+    if narrowing.groups is not None:
+        block.add_check(Check("check all request_group($g), {groups}.contains($g)", {"groups": set(narrowing.groups)}))
+    if narrowing.purpose is not None:
+        block.add_check(Check("check if request_purpose({purpose})", {"purpose": narrowing.purpose}))
+    if narrowing.until is not None:
+        block.add_check(Check("check if time($t), $t < {until}", {"until": _moment(narrowing.until)}))
+    try:
+        biscuit = Biscuit.from_base64(token, PublicKey.from_bytes(root, Algorithm.Ed25519))
+        return str(biscuit.append(block).to_base64())
+    except _FOREIGN as error:
+        raise InputInvalid("broker.narrow", "this is not a grant", "use the file that `grant issue` wrote") from error
+
+
+def token_digest(token: str) -> Digest:
+    """SHA-256 of the token's text."""
+    return sha256_digest(token.encode())
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)

@@ -1,0 +1,179 @@
+"""The decision: pure. Facts in; the keys' terms out, or a ``Denial`` with a reason and the one thing to do next.
+
+Steps 4 to 7 of design §6 are judged here, in order, on values that were read inside the transaction that will hold
+the answer. There is no default that allows: what is not established is denied. A second, naive version of this
+function lives in the tests and must agree on random facts.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from safehold.broker.grants import TokenRequest, VerifiedGrant
+from safehold.broker.request import KeyRequest
+from safehold.model.errors import Refused
+from safehold.model.ids import Digest, GrantId, Subject
+from safehold.state.standing import CurrentInventory, GrantRow, HoldRow, HostRow, ReleaseRow
+
+__all__ = ["BrokerPolicy", "Denial", "Facts", "decide", "hold_subjects"]
+
+_SECOND = 1_000_000
+
+
+class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits, all in seconds: age of an inventory, difference of clocks, life of a lease."""
+
+    inventory_max_age: int = 3600
+    clock_tolerance: int = 60
+    lease: int = 300
+
+
+class Denial(Refused):
+    """A refusal with the step (1 - 11) that made it."""
+
+    def __init__(self, step: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(code, message, hint)
+        self.step = step
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known when the decision is made. ``now`` in µs UTC, ``created`` in seconds."""
+
+    request: KeyRequest
+    created: int
+    now: int
+    replayed: bool
+    host: HostRow
+    release: ReleaseRow | None
+    grant: GrantRow | None
+    token: VerifiedGrant
+    inventories: tuple[CurrentInventory, ...]
+    holds: tuple[HoldRow, ...]
+    policy: BrokerPolicy
+
+
+def hold_subjects(request: KeyRequest, host: HostRow, release: ReleaseRow | None, grant: GrantId) -> list[Subject]:
+    """Everything whose hold would stop this request: whoever asks, and whatever is asked for and by whom it was made."""
+    subjects = [
+        Subject("party", host.party),
+        Subject("host", host.host),
+        Subject("release", request.release),
+        Subject("grant", grant),
+    ]
+    if request.member is not None:
+        subjects.append(Subject("member", request.member))
+    if release is not None:
+        subjects += [Subject("dataset", release.dataset), Subject("party", release.party)]
+    return subjects
+
+
+def decide(facts: Facts) -> tuple[Digest, ...]:
+    """Return the inventories that the release rests on, or raise ``Denial``."""
+    _check_freshness(facts)
+    inventories = _check_inventories(facts)
+    _check_holds(facts)
+    _check_grant(facts)
+    return inventories
+
+
+def _check_freshness(facts: Facts) -> None:  # step 4
+    difference = facts.created - facts.now // _SECOND
+    if abs(difference) > facts.policy.clock_tolerance:
+        side = "ahead of" if difference > 0 else "behind"
+        raise Denial(
+            4,
+            "broker.stale",
+            f"the request was made {abs(difference)} s {side} the broker's clock; {facts.policy.clock_tolerance} s are allowed",
+            "set the host's clock (NTP), then ask again",
+        )
+    if facts.replayed:
+        raise Denial(
+            4, "broker.replayed", "this request was answered before", "make a new request; each has an id of its own"
+        )
+
+
+def _check_inventories(facts: Facts) -> tuple[Digest, ...]:  # step 5
+    if not facts.inventories:
+        raise Denial(
+            5,
+            "broker.inventory_absent",
+            f"{facts.host.host} has never reported what it holds",
+            f"run: safehold inventory record {facts.host.host} --environment FOLDER --key KEY",
+        )
+    for seen in facts.inventories:
+        # The older of the two times counts: a host cannot look fresh by a clock set forward,
+        # nor by sending an old report late.
+        age = (facts.now - min(seen.until, seen.t)) // _SECOND
+        if age > facts.policy.inventory_max_age:
+            raise Denial(
+                5,
+                "broker.inventory_old",
+                f"the newest inventory of {facts.host.host} ({seen.environment}) is {age} s old;"
+                f" {facts.policy.inventory_max_age} s are allowed",
+                "run the agent there and record its report, then ask again",
+            )
+        for finding in seen.findings:
+            raise Denial(
+                5,
+                "broker.inventory_unclean",
+                f"{facts.host.host} holds {finding.what}, named by {finding.advisory} (entry {finding.idx})",
+                f"remove {finding.what} from {seen.environment}, rebuild the host if it ran, run the agent again",
+            )
+    return tuple(seen.inventory for seen in facts.inventories)
+
+
+def _check_holds(facts: Facts) -> None:  # step 6
+    for hold in facts.holds:
+        raise Denial(
+            6,
+            "broker.held",
+            f"{hold.subject} is suspended since entry {hold.placed_idx}: {hold.reason}",
+            "the lab lifts a hold with `safehold lift`; until then nothing opens",
+        )
+
+
+def _check_grant(facts: Facts) -> None:  # step 7
+    request, grant, release, now = facts.request, facts.grant, facts.release, facts.now
+    if release is None:
+        raise Denial(7, "broker.no_release", "there is no such release", "see: safehold dataset list")
+    if grant is None or grant.grant != facts.token.grant or grant.revocation not in facts.token.revocations:
+        raise Denial(7, "broker.grant_unknown", "this grant is not in the ledger", "ask the lab for a new grant")
+    if now >= grant.until or now < grant.not_before:
+        word = "has ended" if now >= grant.until else "has not begun"
+        raise Denial(7, "broker.grant_time", f"{grant.grant} {word}", "ask the lab for a grant for this time")
+    if grant.party != facts.host.party or grant.host not in (None, facts.host.host):
+        raise Denial(
+            7, "broker.grant_holder", f"{grant.grant} is for {grant.host or grant.party}", "use the grant of this host"
+        )
+    if grant.dataset != release.dataset:
+        raise Denial(7, "broker.grant_dataset", f"{grant.grant} is for {grant.dataset}", "ask for a release of that")
+    missing = [group for group in request.groups if group not in grant.groups or group not in release.groups]
+    if missing:
+        raise Denial(
+            7,
+            "broker.grant_groups",
+            f"{grant.grant} does not cover the column group {missing[0]} of {release.name}",
+            f"it covers: {', '.join(grant.groups)}; name them with --groups",
+        )
+    if request.purpose not in grant.purposes:
+        raise Denial(
+            7,
+            "broker.grant_purpose",
+            f"{grant.grant} is not for the purpose {request.purpose}",
+            f"it is for: {', '.join(grant.purposes)}",
+        )
+    try:
+        facts.token.authorize(
+            TokenRequest(
+                party=facts.host.party,
+                host=facts.host.host,
+                host_key=request.host_key,
+                member=request.member,
+                dataset=release.dataset,
+                groups=request.groups,
+                purpose=request.purpose,
+                now=now,
+            )
+        )
+    except Refused as error:
+        raise Denial(7, error.code, error.message, error.hint) from error
