@@ -49,7 +49,7 @@ class _DirectImports(Contract):
         """Pairs of importer and imported that the contract forbids."""
         raise NotImplementedError
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 - import-linter's own signature
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Return whether the contract is kept, with the offending imports."""
         broken = sorted(self.broken(graph))
         lines = [
