@@ -44,4 +44,4 @@ def test_core_in_is_what_the_project_declares():
 def test_ci_runs_check_and_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
-    assert "make check test" in script.read_text(encoding="utf-8")
+    assert "make --keep-going check test" in script.read_text(encoding="utf-8")
