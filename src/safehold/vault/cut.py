@@ -1,0 +1,77 @@
+"""Which part a record goes to: by a keyed hash of its id, so that an edit changes few parts.
+
+The hash is BLAKE2b keyed with a secret of the dataset: part numbers are public, and without the key they say
+nothing about an id. The same key for the next release cuts the same ids into the same parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+
+from safehold.model.errors import InputInvalid
+from safehold.vault.manifest import RecordId
+
+__all__ = ["MAX_AUTO_PARTS", "part_count", "part_numbers"]
+
+MAX_AUTO_PARTS: Final = 256
+"""Opening in the input's order holds one file a part and group open; this stays below usual limits."""
+
+
+def part_count(size_hint: int, target_bytes: int) -> int:
+    """How many parts an input of ``size_hint`` sealed bytes is cut into: as few as keep them near the target."""
+    return max(1, min(MAX_AUTO_PARTS, -(-size_hint // target_bytes)))
+
+
+def part_numbers(batch: pa.RecordBatch, record_id: RecordId, parts: int, key: bytes) -> list[int]:
+    """The part of each record of ``batch``, from 0 to ``parts`` - 1.
+
+    Raises ``InputInvalid``: ``vault.record_id_type`` (the id is neither text nor integer, or a record has
+    values that need an id column) or ``vault.record_id_null``.
+    """
+    if parts == 1:
+        return [0] * batch.num_rows
+    ids = _whole_records(batch) if record_id.column is None else _column_ids(batch, record_id.column)
+    return [_number(text, parts, key) for text in ids]
+
+
+def _number(text: str, parts: int, key: bytes) -> int:
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=8, key=key, person=b"safehold cut v1"
+    ).digest()
+    return int.from_bytes(digest, "big") % parts
+
+
+def _column_ids(batch: pa.RecordBatch, column: str) -> Iterator[str]:
+    values = batch.column(batch.schema.get_field_index(column))
+    if not (
+        pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_integer(values.type)
+    ):
+        raise InputInvalid(
+            "vault.record_id_type",
+            f"the record id {column!r} is of type {values.type}",
+            "choose a column of texts or integers",
+        )
+    for value in values.to_pylist():
+        if value is None:
+            raise InputInvalid(
+                "vault.record_id_null", f"the record id {column!r} is null in a record", "choose another column"
+            )
+        yield str(value)
+
+
+def _whole_records(batch: pa.RecordBatch) -> Iterator[str]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (pa.ArrowException, ValueError) as error:
+        raise InputInvalid(
+            "vault.record_id_type",
+            "these records hold values that have no plain form to hash",
+            "name a column of texts or integers as the record id",
+        ) from error
+    for row in rows:
+        yield json.dumps(row, sort_keys=True, default=repr)

@@ -1,0 +1,127 @@
+"""Between Arrow and the manifest: schemas described, schemas built, records given back as they came.
+
+Parquet files keep Arrow's exact schema themselves, encrypted. The manifest's ``Field`` tree is its description
+for people and checks, plus the rules that Arrow cannot hold (absent members, whole numbers in double columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from safehold.model.errors import InputInvalid
+from safehold.vault.manifest import Field
+from safehold.vault.shapes import RESERVED
+
+__all__ = ["arrow_schema", "describe", "records", "same_types"]
+
+_LEAVES: Final[dict[str, Any]] = {
+    "null": pa.null(),
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+}
+_EMPTY: Final = RESERVED + "empty"
+
+_Restore = Callable[[Any], Any]
+
+
+def arrow_schema(columns: Sequence[Field]) -> pa.Schema:
+    """The Arrow schema of columns that came from JSON or CSV (no other types have a way back from their name)."""
+    return pa.schema([pa.field(column.name, _arrow_type(column), column.nullable) for column in columns])
+
+
+def _arrow_type(field: Field) -> pa.DataType:
+    if field.type == "list":
+        return pa.list_(pa.field("element", _arrow_type(field.fields[0])))
+    if field.type == "struct":
+        return pa.struct([pa.field(member.name, _arrow_type(member)) for member in field.fields])
+    return _LEAVES[field.type]
+
+
+def describe(schema: pa.Schema) -> tuple[Field, ...]:
+    """Describe an Arrow schema; raises ``InputInvalid`` (``vault.map_type``, ``vault.column_name``)."""
+    return tuple(_describe(field) for field in schema)
+
+
+def _describe(field: pa.Field) -> Field:
+    kind = str(field.type)
+    members: tuple[Field, ...] = ()
+    if field.name.startswith(RESERVED) and field.name != _EMPTY:
+        raise InputInvalid(
+            "vault.column_name", f"the name {field.name[:60]!r} is reserved", f"rename it: not {RESERVED}…"
+        )
+    if pa.types.is_map(field.type):
+        raise InputInvalid(
+            "vault.map_type",
+            f"column {field.name!r} is a map, which several readers of sealed files cannot read",
+            "store it as a list of structs with the members key and value",
+        )
+    if pa.types.is_list(field.type):
+        kind, members = "list", (_describe(field.type.value_field),)
+    elif pa.types.is_struct(field.type):
+        kind, members = "struct", tuple(_describe(member) for member in field.type)
+    return Field(name=field.name, type=kind, nullable=field.nullable, omit=False, integers=False, fields=members)
+
+
+def same_types(left: Sequence[Field], right: Sequence[Field]) -> bool:
+    """Whether two descriptions name the same columns of the same types, whatever their rules."""
+    return len(left) == len(right) and all(
+        a.name == b.name and a.type == b.type and a.nullable == b.nullable and same_types(a.fields, b.fields)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def records(batch: pa.RecordBatch, columns: Sequence[Field]) -> Iterator[dict[str, Any]]:
+    """The records of ``batch`` as Python objects, members in the order and form in which they came."""
+    lists: list[list[Any]] = []
+    for column in columns:
+        restore = _restorer(column)
+        values = batch.column(batch.schema.get_field_index(column.name)).to_pylist()
+        lists.append(values if restore is None else [None if v is None else restore(v) for v in values])
+    names = [column.name for column in columns]
+    if not any(column.omit for column in columns):
+        for row in zip(*lists, strict=True):
+            yield dict(zip(names, row, strict=True))
+        return
+    kept = [(column.name, column.omit) for column in columns]
+    for row in zip(*lists, strict=True):
+        yield {name: value for (name, omit), value in zip(kept, row, strict=True) if not (omit and value is None)}
+
+
+def _restorer(field: Field) -> _Restore | None:
+    """What turns a non-null value of ``field`` into what was read, or None if it is that already."""
+    if field.type == "double":
+        return _whole if field.integers else None
+    if field.type == "list":
+        item = _restorer(field.fields[0])
+        return None if item is None else lambda values: [None if v is None else item(v) for v in values]
+    if field.type == "struct":
+        return _struct_restorer(field)
+    return None
+
+
+def _whole(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+def _struct_restorer(field: Field) -> _Restore | None:
+    members = [(member.name, member.omit, _restorer(member)) for member in field.fields if member.name != _EMPTY]
+    if len(members) == len(field.fields) and not any(omit or restore for _, omit, restore in members):
+        return None
+
+    def restore_struct(value: dict[str, Any]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for name, omit, restore in members:
+            inner = value[name]
+            if inner is None:
+                if not omit:
+                    out[name] = None
+            else:
+                out[name] = inner if restore is None else restore(inner)
+        return out
+
+    return restore_struct

@@ -1,0 +1,333 @@
+"""What a release says of itself. The digest of these bytes *is* the release.
+
+An in-toto Statement v1 (https://github.com/in-toto/attestation, spec/v1/statement.md) in canonical form: its
+subjects are the part files with the SHA-256 of their ciphertext, its predicate is ``Manifest``. Every byte is
+covered by the supplier's signature (``envelope``) and by the release's digest, which the ledger holds.
+
+Reading is strict: one canonical form, no unknown field, every id parsed, every part named once, nothing that
+could be a path. A predicate type from the future is named as such, not half understood.
+
+The manifest is public to whoever holds the release: it names columns, counts and input files, never values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.errors import InputInvalid, VerificationFailed
+from safehold.model.ids import (
+    DatasetId,
+    Digest,
+    GroupName,
+    HostId,
+    PartyId,
+    Purpose,
+    parse_dataset_id,
+    parse_digest,
+    parse_group_name,
+    parse_host_id,
+    parse_party_id,
+    parse_purpose,
+    party_of,
+    sha256_digest,
+)
+from safehold.model.statements import SubjectCount
+from safehold.vault.part_keys import aad_text
+
+__all__ = [
+    "MANIFEST_FILE",
+    "MAX_MANIFEST_BYTES",
+    "PREDICATE_TYPE",
+    "ROW_COLUMN",
+    "ColumnGroup",
+    "Field",
+    "Manifest",
+    "PartFile",
+    "RecordId",
+    "SourceFile",
+    "TextStyle",
+    "manifest_bytes",
+    "parse_manifest",
+    "part_file_name",
+    "release_digest",
+    "walk_fields",
+]
+
+MANIFEST_FILE: Final = "manifest.json"
+PREDICATE_TYPE: Final = "urn:safehold:release:v1"
+MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+ROW_COLUMN: Final = "_safehold_row"
+"""The hidden column of every part file: the record's place in the input, from 0."""
+
+_STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+_FILE_RE: Final = re.compile(r"[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.parquet")
+_MAX_DEPTH: Final = 28
+"""Of nested columns. Canonical bytes end at 64 levels, and a field takes two."""
+
+_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+_Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+_Short = Annotated[str, Meta(max_length=256)]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All fields given, none unknown."""
+
+
+class TextStyle(_Strict, frozen=True, kw_only=True):
+    """How a text file was written, where one style fits every line: then ``open`` gives the same bytes back."""
+
+    form: Literal["json", "json-compact", "json-utf8", "json-utf8-compact", "csv", "csv-quoted"]
+    crlf: bool
+    last_line_ends: bool
+
+
+class SourceFile(_Strict, frozen=True, kw_only=True):
+    """An input file as it was read: base name, format, SHA-256 and size in bytes, records, style if it had one."""
+
+    name: _Name
+    format: Literal["jsonl", "csv", "parquet"]
+    sha256: Digest
+    size: _Count
+    rows: _Count
+    style: TextStyle | None
+
+
+class Field(_Strict, frozen=True, kw_only=True):
+    """A column, or a member of a nested one.
+
+    ``type`` is ``list``, ``struct``, or Arrow's own name of any other type. Two rules restore what Arrow cannot
+    hold: ``omit`` says that a null here stands for a member that was absent (never both in one field), and
+    ``integers`` that a whole number here was written as an integer.
+    """
+
+    name: Annotated[str, Meta(max_length=1024)]
+    type: Annotated[str, Meta(min_length=1, max_length=1024)]
+    nullable: bool
+    omit: bool
+    integers: bool
+    fields: tuple[Field, ...]
+
+
+class ColumnGroup(_Strict, frozen=True, kw_only=True):
+    """Columns that share one key a part."""
+
+    name: GroupName
+    columns: tuple[str, ...]
+
+
+class RecordId(_Strict, frozen=True, kw_only=True):
+    """What cuts records into parts: the value of ``column``, or a keyed digest of the whole record."""
+
+    rule: Literal["column", "record"]
+    column: str | None
+
+
+class PartFile(_Strict, frozen=True, kw_only=True):
+    """One encrypted Parquet file: a part of one column group. ``sha256`` and ``size`` are of the ciphertext."""
+
+    part: Annotated[int, Meta(ge=0, le=99_999)]
+    group: GroupName
+    file: str
+    sha256: Digest
+    size: _Count
+    rows: _Count
+    commitment: Digest
+    aad: str
+
+
+class Manifest(_Strict, frozen=True, kw_only=True):
+    """The predicate: all that a release says of itself. ``parent`` is the release that this one replaces."""
+
+    dataset: DatasetId
+    version: Annotated[int, Meta(ge=1, le=999_999_999)]
+    party: PartyId
+    customer: PartyId
+    order: _Short | None
+    host: HostId | None
+    parent: Digest | None
+    classification: Annotated[str, Meta(min_length=1, max_length=256)]
+    purposes: tuple[Purpose, ...]
+    people: tuple[SubjectCount, ...]
+    sources: tuple[SourceFile, ...]
+    columns: tuple[Field, ...]
+    groups: tuple[ColumnGroup, ...]
+    record_id: RecordId
+    compression: _Short
+    rows: _Count
+    parts: tuple[PartFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Sum of the ciphertext bytes of all part files."""
+        return sum(part.size for part in self.parts)
+
+    def files(self, groups: Iterable[str] | None = None) -> tuple[PartFile, ...]:
+        """The part files of ``groups`` (all if None), ordered by part, then as the groups stand here."""
+        wanted = {group.name for group in self.groups} if groups is None else set(groups)
+        return tuple(part for part in self.parts if part.group in wanted)
+
+
+class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    digest: dict[str, str]
+
+
+class _Statement(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    rename={"type_": "_type", "predicate_type": "predicateType"},
+):
+    type_: str
+    subject: tuple[_Subject, ...]
+    predicate_type: str
+    predicate: Manifest
+
+
+def part_file_name(part: int, group: GroupName) -> str:
+    """The name of a part file: number, then column group; never anything from the data."""
+    return f"{part:05d}-{group}.parquet"
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return the in-toto Statement in canonical form, checked as a reader will check it.
+
+    Raises ``InputInvalid`` (``model.*``, ``id.*``, ``vault.manifest_size``) or ``VerificationFailed``
+    (``vault.manifest_altered``) for what no reader would accept.
+    """
+    subjects = tuple(_Subject(part.file, {"sha256": part.sha256.removeprefix("sha256:")}) for part in manifest.parts)
+    body = canonical_bytes(_Statement(_STATEMENT_TYPE, subjects, PREDICATE_TYPE, manifest))
+    parse_manifest(body)
+    return body
+
+
+def release_digest(body: bytes) -> Digest:
+    """The identity of a release: SHA-256 of its manifest's payload, whoever signed it."""
+    return sha256_digest(body)
+
+
+def parse_manifest(body: bytes) -> Manifest:
+    """Return the manifest in ``body``.
+
+    Raises ``InputInvalid`` (``vault.manifest_size``, ``vault.manifest_version``) or ``VerificationFailed``
+    (``vault.manifest_altered``) for anything that ``manifest_bytes`` would not have written.
+    """
+    if len(body) > MAX_MANIFEST_BYTES:
+        raise InputInvalid(
+            "vault.manifest_size",
+            f"a manifest of {len(body):,} bytes exceeds {MAX_MANIFEST_BYTES:,}",
+            "use larger parts",
+        )
+    try:
+        plain: Any = decode_canonical(body)
+        kind = plain.get("predicateType") if isinstance(plain, dict) else None
+        if isinstance(kind, str) and kind != PREDICATE_TYPE:
+            raise InputInvalid(
+                "vault.manifest_version",
+                f"this manifest is of a kind that is not known here: {kind[:80]!r}",
+                "open it with a newer Safehold",
+            )
+        statement = msgspec.convert(plain, _Statement)
+    except msgspec.ValidationError as error:
+        raise _altered(str(error)) from error
+    except InputInvalid as error:
+        if error.code.startswith("model."):
+            raise _altered(error.message) from error
+        raise
+    _check_statement(statement)
+    return statement.predicate
+
+
+def _altered(reason: str) -> VerificationFailed:
+    return VerificationFailed("vault.manifest_altered", f"the manifest is not well formed: {reason}")
+
+
+def _check_statement(statement: _Statement) -> None:
+    manifest = statement.predicate
+    if statement.type_ != _STATEMENT_TYPE:
+        raise _altered("it is no in-toto Statement v1")
+    expected = [(part.file, {"sha256": part.sha256.removeprefix("sha256:")}) for part in manifest.parts]
+    if [(subject.name, subject.digest) for subject in statement.subject] != expected:
+        raise _altered("its subjects are not its part files")
+    _check_ids(manifest)
+    _check_columns(manifest)
+    _check_parts(manifest)
+
+
+def _check_ids(manifest: Manifest) -> None:
+    try:
+        parse_dataset_id(manifest.dataset)
+        parse_party_id(manifest.party)
+        parse_party_id(manifest.customer)
+        _each(parse_purpose, manifest.purposes)
+        _each(parse_host_id, [manifest.host] if manifest.host is not None else [])
+        _each(parse_digest, [manifest.parent] if manifest.parent is not None else [])
+        _each(parse_digest, (source.sha256 for source in manifest.sources))
+        _each(parse_group_name, (group.name for group in manifest.groups))
+        for part in manifest.parts:
+            parse_digest(part.sha256)
+            parse_digest(part.commitment)
+    except InputInvalid as error:
+        raise _altered(error.message) from error
+    if party_of(manifest.dataset) != manifest.party:
+        raise _altered("its dataset belongs to another party")
+    if any(person.count < 0 for person in manifest.people):
+        raise _altered("a count of people is below zero")
+    if any("/" in source.name or "\x00" in source.name for source in manifest.sources):
+        raise _altered("a source's name is a path")
+
+
+def _each(parse: Callable[[str], object], texts: Iterable[str]) -> None:
+    for text in texts:
+        parse(text)
+
+
+def _check_columns(manifest: Manifest) -> None:
+    names = [column.name for column in manifest.columns]
+    grouped = [column for group in manifest.groups for column in group.columns]
+    if not names or len(set(names)) != len(names):
+        raise _altered("it has no columns, or one twice")
+    if sorted(grouped) != sorted(names) or not all(group.columns for group in manifest.groups):
+        raise _altered("a column is not in exactly one group, or a group is empty")
+    if len({group.name for group in manifest.groups}) != len(manifest.groups):
+        raise _altered("a group is named twice")
+    if (manifest.record_id.rule == "column") != (manifest.record_id.column in names):
+        raise _altered("its record id is no column")
+    for field, depth in walk_fields(manifest.columns):
+        if depth > _MAX_DEPTH or bool(field.fields) != (field.type in {"list", "struct"}):
+            raise _altered(f"column {field.name[:80]!r} is too deep or has the wrong members")
+        if field.type == "list" and len(field.fields) != 1:
+            raise _altered(f"list {field.name[:80]!r} has not one kind of element")
+
+
+def walk_fields(fields: tuple[Field, ...], depth: int = 0) -> Iterable[tuple[Field, int]]:
+    """All fields, nested ones after their parent, with their depth from 0."""
+    for field in fields:
+        yield field, depth
+        yield from walk_fields(field.fields, depth + 1)
+
+
+def _check_parts(manifest: Manifest) -> None:
+    order = {group.name: place for place, group in enumerate(manifest.groups)}
+    places = [(part.part, order.get(part.group, -1)) for part in manifest.parts]
+    if any(place < 0 for _, place in places):
+        raise _altered("a part file is of a group that is not listed")
+    if places != sorted(set(places)) or len(places) != len({part for part, _ in places}) * len(order):
+        raise _altered("part files are missing, listed twice or out of order")
+    rows: dict[int, int] = {}
+    for part in manifest.parts:
+        name = part_file_name(part.part, part.group)
+        if part.file != name or not _FILE_RE.fullmatch(part.file):
+            raise _altered(f"a part file is named {part.file[:80]!r}")
+        if part.aad != aad_text(manifest.party, manifest.dataset, manifest.version, part.part, part.group):
+            raise _altered(f"{part.file} is bound to another place")
+        if rows.setdefault(part.part, part.rows) != part.rows:
+            raise _altered(f"the files of part {part.part} differ in rows")
+    if sum(rows.values()) != manifest.rows or not manifest.rows:
+        raise _altered("its parts do not add up to its rows")
