@@ -35,8 +35,12 @@ def committed_files(root: Path) -> list[Path]:
     return [
         path
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not {".venv", "__pycache__"} & set(path.relative_to(root).parts)
+        if path.is_file() and not any(_is_left_over(part) for part in path.relative_to(root).parts)
     ]
+
+
+def _is_left_over(part: str) -> bool:
+    return part == "__pycache__" or (part.startswith(".") and part not in {".ci", ".gitignore"})
 
 
 def check(path: str, data: bytes) -> list[Finding]:

@@ -73,7 +73,9 @@ def _make_core(root: Path, venv: Path) -> None:
     if venv.is_symlink() or venv.is_file():
         venv.unlink()
     shutil.rmtree(venv, ignore_errors=True)
-    done = subprocess.run([sys.executable, "-I", "-m", "venv", str(venv)], stdin=subprocess.DEVNULL, check=False)
+    # In a shell where .venv is activated, `python3` is the one just removed: make it with the one below.
+    python = getattr(sys, "_base_executable", sys.executable)
+    done = subprocess.run([python, "-I", "-m", "venv", str(venv)], stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise SetupFailed("python could not make a virtual environment (see its words above).")
     _install(root, venv, "core")

@@ -136,6 +136,21 @@ def test_an_interpreter_that_is_gone_makes_it_anew(place):
     assert setup_env.ensure(place, "core") == ["core"]
 
 
+def test_it_is_made_anew_from_within_itself(place):
+    setup_env.ensure(place, "core")
+    (place / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup_env.py", place / "tools")
+    (place / "requirements" / "core.txt").write_text("# nothing\n", encoding="utf-8")
+    program = (
+        "import sys; sys.path.insert(0, 'tools'); import setup_env; from pathlib import Path\n"
+        "setup_env._run = lambda *_: None\n"
+        "print(setup_env.ensure(Path.cwd(), 'core'))"
+    )
+    python = str(place / ".venv" / "bin" / "python")
+    done = subprocess.run([python, "-c", program], cwd=place, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["['core']"], done.stderr
+
+
 def test_a_moved_folder_makes_it_anew(place, tmp_path_factory):
     setup_env.ensure(place, "core")
     moved = tmp_path_factory.mktemp("moved") / "it"
