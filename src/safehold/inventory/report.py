@@ -1,0 +1,296 @@
+"""The receiving side of the agent: a message is bounded, canonical, true to its own digest and signed by its host.
+
+Nothing here trusts the agent beyond its signature: every form is checked, the digest of the contents is computed
+again, and numbers that contradict each other are refused. What a hostile host can still do is to say less than it
+holds; that is why its word alone never lifts a hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from safehold.inventory.agent import MAX_MESSAGE_BYTES, NAMESPACE
+from safehold.ledger import sshsig
+from safehold.ledger.keys import PublicKey
+from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.errors import InputInvalid, VerificationFailed
+from safehold.model.ids import Digest, HostId, parse_digest, parse_host_id, sha256_digest
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "NAMESPACE",
+    "Altered",
+    "Compiled",
+    "Contents",
+    "Distribution",
+    "Hook",
+    "Interpreter",
+    "InventoryConfirmation",
+    "InventoryReport",
+    "Item",
+    "ItemKind",
+    "Missing",
+    "Skipped",
+    "Unowned",
+    "parse_message",
+    "path_bytes",
+    "verify_message",
+]
+
+ItemKind = Literal["distribution", "file", "hook", "unowned", "altered", "missing", "pyc", "skipped"]
+
+_Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+"""64 lower-case hex digits; empty where the agent could not hash the file (then it is among ``skipped``)."""
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_ENVIRONMENT: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_ESCAPE: Final = re.compile(rb"\\x([0-9a-f]{2})")
+_FOLDER: Final = re.compile(r"([^-]*)-(.*?)(?:\.dist-info|(?:-py[0-9][^-]*)?\.egg-info)", re.DOTALL)
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every member named and no other."""
+
+
+class Distribution(_Strict, frozen=True):
+    """An installed distribution as its metadata folder describes it.
+
+    ``name`` is normalised (PEP 503), ``raw_name`` as written. ``files`` are (path, SHA-256) of what RECORD lists, as
+    found. ``origin`` is what direct_url.json (PEP 610) names: archive, vcs, dir or nothing; ``origin_hash`` the
+    archive's SHA-256 or the commit. ``record`` says whether RECORD could be checked at all.
+    """
+
+    files: tuple[tuple[str, _Sha256], ...]
+    folder: str
+    installer: str
+    name: str
+    origin: Literal["", "archive", "vcs", "dir"]
+    origin_hash: str
+    raw_name: str
+    record: Literal["checked", "absent", "unreadable"]
+    requested: bool
+    requires: tuple[str, ...]
+    version: str
+
+
+class Hook(_Strict, frozen=True):
+    """Something that Python reads at every start. ``runs``: it executes code; ``adds``: lines that name folders."""
+
+    adds: _Count
+    kind: Literal["pth", "sitecustomize", "usercustomize"]
+    owner: str
+    path: str
+    runs: bool
+    sha256: _Sha256
+    size: _Count
+
+
+class Unowned(_Strict, frozen=True):
+    """A file that no distribution's RECORD lists."""
+
+    path: str
+    sha256: _Sha256
+    size: _Count
+
+
+class Altered(_Strict, frozen=True):
+    """A file whose hash is not the one in RECORD; ``expected`` as RECORD writes it (base64url)."""
+
+    expected: str
+    owner: str
+    path: str
+    sha256: _Sha256
+    size: _Count
+
+
+class Missing(_Strict, frozen=True):
+    """A file of RECORD that is not there."""
+
+    owner: str
+    path: str
+
+
+class Compiled(_Strict, frozen=True):
+    """A compiled file whose header does not match its source, or that has none."""
+
+    path: str
+    problem: Literal["source-differs", "hash-based", "no-source", "sourceless"]
+    sha256: _Sha256
+
+
+class Skipped(_Strict, frozen=True):
+    """What the agent could not look at, and why: unknown, never clean."""
+
+    path: str
+    reason: str
+
+
+class Contents(_Strict, frozen=True):
+    """What the inventory digest is taken of."""
+
+    altered: tuple[Altered, ...]
+    distributions: tuple[Distribution, ...]
+    hooks: tuple[Hook, ...]
+    missing: tuple[Missing, ...]
+    pyc: tuple[Compiled, ...]
+    skipped: tuple[Skipped, ...]
+    unowned: tuple[Unowned, ...]
+
+
+class Interpreter(_Strict, frozen=True):
+    """What pyvenv.cfg says; ``site`` is the site folder relative to the environment."""
+
+    site: str
+    system_packages: bool
+    version: str
+
+
+class _Agent(_Strict, frozen=True):
+    python: str
+    version: str
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One thing of an inventory, in the form that advisories are matched with; empty where it does not apply."""
+
+    kind: ItemKind
+    name: str
+    version: str
+    path: str
+    sha256: str
+
+
+class InventoryReport(_Strict, frozen=True, tag_field="format", tag="safehold-inventory-report-v1"):
+    """What one sweep found. ``observed`` in µs UTC by ``clock``; ``full``: every file was hashed in this sweep."""
+
+    agent: _Agent
+    clock: Literal["system", "given"]
+    contents: Contents
+    environment: str
+    full: bool
+    host: HostId
+    interpreter: Interpreter
+    inventory: Digest
+    observed: _Count
+
+    @property
+    def oddities(self) -> int:
+        """Files unowned, altered or missing, and start-up hooks that no distribution owns."""
+        contents = self.contents
+        hooks = sum(not hook.owner for hook in contents.hooks)
+        return len(contents.unowned) + len(contents.altered) + len(contents.missing) + hooks
+
+    def items(self) -> Iterator[Item]:
+        """Everything that an advisory could name, one by one.
+
+        A distribution comes twice where its folder and its METADATA disagree: both are names that it goes by.
+        """
+        for one in self.contents.distributions:
+            wheel = one.origin_hash if one.origin == "archive" else ""
+            yield Item("distribution", one.name, one.version, one.folder, wheel)
+            folder = _FOLDER.fullmatch(one.folder)
+            if folder and (_normal(folder[1]), folder[2]) != (one.name, one.version):
+                yield Item("distribution", _normal(folder[1]), folder[2], one.folder, wheel)
+            yield from (Item("file", one.name, one.version, path, sha256) for path, sha256 in one.files)
+        for hook in self.contents.hooks:
+            yield Item("hook", hook.owner, "", hook.path, hook.sha256)
+        for unowned in self.contents.unowned:
+            yield Item("unowned", "", "", unowned.path, unowned.sha256)
+        for altered in self.contents.altered:
+            yield Item("altered", altered.owner, "", altered.path, altered.sha256)
+        for missing in self.contents.missing:
+            yield Item("missing", missing.owner, "", missing.path, "")
+        for compiled in self.contents.pyc:
+            yield Item("pyc", "", "", compiled.path, compiled.sha256)
+        for skipped in self.contents.skipped:
+            yield Item("skipped", "", "", skipped.path, "")
+
+
+class InventoryConfirmation(_Strict, frozen=True, tag_field="format", tag="safehold-inventory-confirmation-v1"):
+    """The host swept ``sweeps`` times from ``since`` to ``until`` (µs UTC, both included) and found ``inventory``."""
+
+    clock: Literal["system", "given"]
+    environment: str
+    host: HostId
+    inventory: Digest
+    largest_gap: _Count
+    since: _Count
+    sweeps: _Count
+    until: _Count
+
+
+@lru_cache(maxsize=1)
+def _types() -> Any:
+    # Late: resolving the union costs milliseconds that other verbs must not pay.
+    return InventoryReport | InventoryConfirmation
+
+
+def parse_message(data: bytes) -> InventoryReport | InventoryConfirmation:
+    """Return the message in ``data``. Its signature is not looked at: see ``verify_message``.
+
+    Raises ``InputInvalid``: ``inventory.message_size``, ``inventory.message_form`` (not canonical JSON of a known
+    format), ``inventory.message_interval``, ``id.*``; or ``VerificationFailed`` (``inventory.digest``).
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise InputInvalid("inventory.message_size", f"a message of {len(data):,} bytes exceeds {MAX_MESSAGE_BYTES:,}")
+    try:
+        plain = decode_canonical(data)
+        message = msgspec.convert(plain, type=_types())
+    except (InputInvalid, msgspec.ValidationError, RecursionError) as error:
+        raise InputInvalid(
+            "inventory.message_form",
+            f"this is no inventory message: {error}",
+            "send the agent's file as it is; an agent newer than this Safehold may need an update here",
+        ) from error
+    parse_host_id(message.host)
+    parse_digest(message.inventory)
+    if not _ENVIRONMENT.fullmatch(message.environment):
+        raise InputInvalid(
+            "inventory.environment",
+            "the environment's name is not usable",
+            "lower-case letters, digits and - . _ , at most 64 characters: agent.py --name ci",
+        )
+    if isinstance(message, InventoryConfirmation):
+        return _check_interval(message)
+    if sha256_digest(canonical_bytes(plain["contents"])) != message.inventory:
+        raise VerificationFailed(
+            "inventory.digest",
+            "the contents are not those that the message's digest names",
+            "the message was changed, or made by something that is not the agent",
+        )
+    return message  # type: ignore[no-any-return]  # convert() was given the union
+
+
+def verify_message(data: bytes, signature: str | bytes, key: PublicKey) -> InventoryReport | InventoryConfirmation:
+    """Return the message in ``data`` if ``key``, the one registered for its host, signed these bytes.
+
+    The signature is checked first, so that no other byte of a stranger is parsed. Raises what ``parse_message``
+    raises, and ``VerificationFailed`` (``ledger.sshsig_*``). The caller compares ``host`` with the key's host.
+    """
+    sshsig.verify(signature, data, NAMESPACE, key)
+    return parse_message(data)
+
+
+def path_bytes(text: str) -> bytes:
+    r"""The path that the agent showed as ``text``: ``\xNN`` back to one byte."""
+    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode())
+
+
+def _check_interval(message: InventoryConfirmation) -> InventoryConfirmation:
+    length, steps = message.until - message.since, message.sweeps - 1
+    # n sweeps leave n − 1 gaps: the largest is at least their mean and at most their sum.
+    if length < 0 or steps < 0 or message.largest_gap > length or message.largest_gap * steps < length:
+        raise InputInvalid(
+            "inventory.message_interval",
+            "the confirmation's sweeps, times and largest gap contradict each other",
+            "the message was not made by the agent",
+        )
+    return message
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
