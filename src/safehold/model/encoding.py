@@ -10,6 +10,7 @@ bytes that are not already in canonical form: otherwise one fact could have two 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +28,11 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def _check_plain(value: Any, depth: int = 0) -> None:
-    """Raise ``InputInvalid`` for whatever RFC 8785 and we would not write the same way."""
+    """Raise ``InputInvalid`` for whatever RFC 8785 and we would not write the same way.
+
+    Looks at the value itself and not at what the encoder would make of it: bytes, sets, dates and the like, which
+    the encoder would quietly turn into text or into a list in no fixed order, are refused here.
+    """
     if depth > _MAX_DEPTH:
         raise InputInvalid("model.too_deep", f"nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, bool) or value is None or isinstance(value, str):
@@ -37,16 +42,22 @@ def _check_plain(value: Any, depth: int = 0) -> None:
             raise InputInvalid("model.integer_range", "an integer is beyond ±(2^53 - 1)")
     elif isinstance(value, float):
         raise InputInvalid("model.float", "a statement holds no fractional numbers")
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            if not isinstance(name, str) or not name.isascii():
-                raise InputInvalid("model.member_name", "a member name is not ASCII text")
-            _check_plain(member, depth + 1)
-    elif isinstance(value, list | tuple):
-        for member in value:
-            _check_plain(member, depth + 1)
     else:
-        raise InputInvalid("model.type", f"{type(value).__name__} has no canonical form")
+        for member in _members(value):
+            _check_plain(member, depth + 1)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    """What a struct, an object or an array holds; ``InputInvalid`` for anything that is none of them."""
+    if isinstance(value, msgspec.Struct):
+        return [getattr(value, name) for name in value.__struct_fields__]
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) and name.isascii() for name in value):
+            raise InputInvalid("model.member_name", "a member name is not ASCII text")
+        return value.values()
+    if isinstance(value, list | tuple):
+        return value
+    raise InputInvalid("model.type", f"{type(value).__name__} has no canonical form")
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -56,9 +67,8 @@ def canonical_bytes(value: Any) -> bytes:
     and anything that is no JSON.
     """
     try:
-        plain = msgspec.to_builtins(value)
-        _check_plain(plain)
-        return _encoder.encode(plain)
+        _check_plain(value)
+        return _encoder.encode(value)
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
         raise InputInvalid("model.encode", "this value has no canonical form") from error
 

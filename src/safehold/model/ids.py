@@ -97,7 +97,7 @@ _REQUEST_RE: Final = re.compile(r"q-[0-9a-f]{32}")
 _NAME_FORM: Final = "lower-case letters, digits and - . _ , at most 64 characters"
 
 
-class Subject(msgspec.Struct, frozen=True):
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a hold or a decision is about: a kind and an id, written ``party:quill-works``."""
 
     kind: SubjectKind

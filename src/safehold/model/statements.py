@@ -119,7 +119,7 @@ class DatasetRegistered(Statement, frozen=True, kw_only=True, tag="dataset.regis
     title: str
 
 
-class SubjectCount(msgspec.Struct, frozen=True, kw_only=True):
+class SubjectCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many people of one category and jurisdiction a release speaks of."""
 
     category: str
@@ -200,7 +200,7 @@ class InventoryConfirmed(Statement, frozen=True, kw_only=True, tag="inventory.co
     largest_gap: int
 
 
-class WindowClaim(msgspec.Struct, frozen=True, kw_only=True):
+class WindowClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When something malicious could be had, from ``start`` to ``end`` (µs UTC), as claimed by ``source``."""
 
     source: str
@@ -208,7 +208,7 @@ class WindowClaim(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-class AffectedClaim(msgspec.Struct, frozen=True, kw_only=True):
+class AffectedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an advisory names: a package and, in words for people, which versions."""
 
     ecosystem: str
@@ -380,7 +380,12 @@ def _decoder() -> msgspec.json.Decoder[Any]:
 
 
 def encode(statement: Statement) -> bytes:
-    """Canonical bytes of a statement; ``InputInvalid`` (``model.entry_too_large``) above 65,535 bytes."""
+    """Canonical bytes of a statement.
+
+    Raises ``InputInvalid``: ``model.entry_too_large`` above 65,535 bytes, ``model.statement`` for a field of a wrong
+    type. Structs do not check what they are made of, and an entry that cannot be read back would stay for ever: it
+    would stop every later rebuild and every audit. So nothing leaves here that ``decode`` would refuse.
+    """
     body = canonical_bytes(statement)
     if len(body) > MAX_ENTRY_BYTES:
         raise InputInvalid(
@@ -388,6 +393,7 @@ def encode(statement: Statement) -> bytes:
             f"a {STATEMENT_TYPES_BY_CLASS.get(type(statement), 'statement')} of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}",
             "put the large part into a payload and name its digest",
         )
+    _decode_known(STATEMENT_TYPES_BY_CLASS.get(type(statement), "statement"), body)
     return body
 
 
@@ -406,6 +412,10 @@ def decode(body: bytes) -> Any:
         raise InputInvalid("model.no_kind", "these bytes are no statement: kind or version is missing")
     if kind not in STATEMENT_TYPES or version != 1:
         return Unknown(kind, version, body)
+    return _decode_known(kind, body)
+
+
+def _decode_known(kind: str, body: bytes) -> Any:
     try:
         return _decoder().decode(body)
     except (msgspec.ValidationError, RecursionError) as error:
