@@ -5,7 +5,8 @@ the entry bytes; the tiles in the export are *compared*, never used. Steps, numb
 
 1. the checkpoint is signed by the expected key; 2. the entries hash to its root; 3. every tile holds what the
 entries hash to; 4. each entry is a statement in canonical bytes (unknown kinds are counted, not refused);
-5. payloads that are present have the digest that names them, and missing ones are listed.
+5. payloads that are present have the digest that names them, and missing ones are listed: one may have been erased
+by right, so its absence is reported and not refused; 6. the verifier line in the export is the expected one.
 """
 
 from __future__ import annotations
@@ -22,36 +23,60 @@ import msgspec
 from safehold.ledger.export import CHECKPOINT_FILE, VERIFIER_FILE
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint
 from safehold.ledger.tree import HASH_BYTES, TILE_WIDTH, Frontier, leaf_hash, tile_path, tiles_of_size
-from safehold.model.errors import NotFound, SafeholdError, VerificationFailed
-from safehold.model.ids import sha256_digest
-from safehold.model.statements import Unknown, decode
+from safehold.model.errors import InputInvalid, NotFound, SafeholdError, VerificationFailed
+from safehold.model.ids import Digest, sha256_digest
+from safehold.model.statements import (
+    AdvisoryRecorded,
+    InventoryConfirmed,
+    InventoryRecorded,
+    ReleaseSealed,
+    Statement,
+    Unknown,
+    decode,
+)
 
 __all__ = ["AuditReport", "audit_export", "read_bundle", "read_verifier"]
 
 _MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (2 + 65_535)
 _MAX_SMALL_FILE: Final = 1 << 20
+_MAX_PAYLOAD_BYTES: Final = 1 << 30  # more than SQLite keeps in one row
 _PAYLOAD_NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What was verified: the ``checkpoint``, statements by ``kinds``, ``unknown`` ones, ``payloads`` checked."""
+    """What was verified: the ``checkpoint``, statements by ``kinds``, ``unknown`` ones, ``payloads`` checked.
+
+    ``missing`` are digests of payloads that entries name and the export does not have.
+    """
 
     checkpoint: Checkpoint
     kinds: dict[str, int]
     unknown: int
     payloads: int
+    missing: tuple[Digest, ...]
 
 
 def read_verifier(folder: Path) -> NoteVerifier:
-    """The verifier line inside an export. It proves nothing about *whose* ledger it is: compare it by other means."""
-    return NoteVerifier.parse(_read(folder / VERIFIER_FILE, _MAX_SMALL_FILE).decode(errors="replace"))
+    """The verifier line inside an export. It proves nothing about *whose* ledger it is: compare it by other means.
+
+    Raises ``VerificationFailed`` (``ledger.verifier_file``) if it is not exactly one such line.
+    """
+    data = _read(folder / VERIFIER_FILE, _MAX_SMALL_FILE)
+    try:
+        verifier = NoteVerifier.parse(data.decode())
+    except (InputInvalid, UnicodeDecodeError) as error:
+        raise _verifier_altered() from error
+    if data != verifier.text.encode() + b"\n":
+        raise _verifier_altered()
+    return verifier
 
 
 def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
     """Verify the export in ``folder``; return what was verified.
 
     Raises ``NotFound`` (``ledger.export_missing``) or ``VerificationFailed`` naming the file or entry:
-    ``ledger.note_*``, ``ledger.root``, ``ledger.tile_altered``, ``ledger.bundle``, ``ledger.entry``, ``ledger.payload``.
+    ``ledger.note_*``, ``ledger.root``, ``ledger.tile_altered``, ``ledger.bundle``, ``ledger.entry``, ``ledger.payload``,
+    ``ledger.verifier_file``.
     """
     if not (folder / CHECKPOINT_FILE).is_file():
         raise NotFound(
@@ -59,7 +84,7 @@ def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
         )
     checkpoint = open_checkpoint(_read(folder / CHECKPOINT_FILE, _MAX_SMALL_FILE), verifier)  # 1
     frontier, tiles, kinds = Frontier(), dict[tuple[int, int], bytes](), Counter[str]()
-    unknown = 0
+    unknown, named = 0, set[Digest]()
     for index, body in enumerate(_entries(folder, checkpoint.size)):
         frontier.append(leaf_hash(body), tiles)
         try:
@@ -68,6 +93,7 @@ def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
             raise VerificationFailed("ledger.entry", f"entry {index} is not a statement: {error.message}") from error
         if isinstance(statement, Unknown):
             unknown += 1
+        named.update(_payloads_named(statement))
         kinds[statement.kind if isinstance(statement, Unknown) else str(statement.__struct_config__.tag)] += 1
     if not hmac.compare_digest(frontier.root(), checkpoint.root):  # 2
         raise VerificationFailed(
@@ -83,7 +109,32 @@ def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
             raise VerificationFailed(
                 "ledger.tile_altered", f"{tile_path(level, index, width)} does not fit the entries"
             )
-    return AuditReport(checkpoint, dict(sorted(kinds.items())), unknown, _check_payloads(folder))  # 5
+    present = _check_payloads(folder)  # 5
+    if (folder / VERIFIER_FILE).exists() and read_verifier(folder) != verifier:  # 6
+        raise _verifier_altered()
+    missing = tuple(sorted(named - present))
+    return AuditReport(checkpoint, dict(sorted(kinds.items())), unknown, len(present), missing)
+
+
+def _payloads_named(statement: Statement | Unknown) -> tuple[Digest, ...]:
+    match statement:
+        case InventoryRecorded(inventory=inventory, report=report):
+            return inventory, report
+        case InventoryConfirmed(report=report):
+            return (report,)
+        case AdvisoryRecorded(document=document):
+            return (document,)
+        case ReleaseSealed(release=release):  # a release's identity is the digest of its manifest
+            return (release,)
+    return ()
+
+
+def _verifier_altered() -> VerificationFailed:
+    return VerificationFailed(
+        "ledger.verifier_file",
+        f"the file {VERIFIER_FILE} does not hold the verifier line of this ledger",
+        "take the line from its operator by another way, and keep this copy as evidence",
+    )
 
 
 def _entries(folder: Path, size: int) -> Iterator[bytes]:
@@ -124,16 +175,17 @@ def _first_difference(folder: Path, size: int) -> str:
     return "entries and tiles agree, so the whole tree was replaced"
 
 
-def _check_payloads(folder: Path) -> int:
-    count = 0
+def _check_payloads(folder: Path) -> set[Digest]:
+    present = set[Digest]()
     payloads = folder / "payload"
     for path in sorted(payloads.iterdir()) if payloads.is_dir() else ():
         if not _PAYLOAD_NAME.fullmatch(path.name):
             continue
-        if sha256_digest(path.read_bytes()) != f"sha256:{path.name}":
+        digest = sha256_digest(_read(path, _MAX_PAYLOAD_BYTES))
+        if digest != f"sha256:{path.name}":
             raise VerificationFailed("ledger.payload", f"payload/{path.name} does not have the digest that names it")
-        count += 1
-    return count
+        present.add(digest)
+    return present
 
 
 def _read(path: Path, limit: int) -> bytes:

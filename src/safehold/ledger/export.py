@@ -3,8 +3,9 @@
 The tree is the one of C2SP tlog-tiles: ``checkpoint``, ``tile/<L>/<N>[.p/<W>]``, ``tile/entries/<N>[.p/<W>]``;
 beside it ``payload/<sha256>`` and ``verifier`` (the ledger's verifier line, for convenience, not for trust).
 
-Write order: payloads and tiles first, the checkpoint last, each file by temporary name and rename. An export that
-dies in between is an older export with some files too many: it verifies, and running it again finishes it.
+Write order: payloads and tiles first, then their folders to the disk, the checkpoint last, each file by temporary
+name and rename. An export that dies in between, even with the power, is an older export with some files too many: it
+verifies, and running it again finishes it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from safehold.ledger.disk import sync_folder
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint
 from safehold.ledger.storage import View
 from safehold.ledger.tree import TILE_WIDTH, checked_tile, tile_path, tiles_of_size
@@ -59,7 +61,10 @@ def export_ledger(view: View, verifier: NoteVerifier, folder: Path) -> ExportRep
                 bundle = encode_bundle(view.bodies(begin, begin + width))
                 written += _write_new(folder / tile_path("entries", index, width), bundle)
         write_file(folder / VERIFIER_FILE, verifier.text.encode() + b"\n")
+        for below, _, _ in os.walk(folder, topdown=False):
+            sync_folder(Path(below))  # the checkpoint must not outlive a tile that it covers
         write_file(folder / CHECKPOINT_FILE, note)
+        sync_folder(folder)
     except OSError as error:
         raise StorageFailed(
             "ledger.export",

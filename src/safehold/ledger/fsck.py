@@ -13,9 +13,9 @@ import msgspec
 
 from safehold.ledger.note import NoteVerifier, open_checkpoint
 from safehold.ledger.storage import View
-from safehold.ledger.tree import HASH_BYTES, Frontier, leaf_hash, tile_path, tiles_of_size
+from safehold.ledger.tree import Frontier, leaf_hash, tile_path, tiles_of_size
 from safehold.model.errors import SafeholdError
-from safehold.model.ids import parse_digest, sha256_digest
+from safehold.model.ids import sha256_digest
 from safehold.model.statements import decode
 
 __all__ = ["Problem", "check_ledger"]
@@ -94,7 +94,7 @@ def _check_tiles(view: View, frontier: Frontier, tiles: dict[tuple[int, int], by
     problems = []
     for level, index, width in tiles_of_size(frontier.size):
         stored = view.tile(level, index)
-        if stored is None or stored[: width * HASH_BYTES] != tiles[level, index]:
+        if stored != tiles[level, index]:
             problems.append(
                 Problem("fsck.tile", tile_path(level, index, width), "the stored hashes are not those of the entries")
             )
@@ -104,6 +104,6 @@ def _check_tiles(view: View, frontier: Frontier, tiles: dict[tuple[int, int], by
 def _check_payloads(view: View) -> list[Problem]:
     problems = []
     for (name,) in view.rows("SELECT digest FROM payload ORDER BY digest"):
-        if sha256_digest(view.payload(parse_digest(name)) or b"") != name:
+        if sha256_digest(view.payload(name) or b"") != name:
             problems.append(Problem("fsck.payload", name, "the bytes do not have the digest that names them"))
     return problems

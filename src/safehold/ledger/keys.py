@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from safehold.ledger.disk import sync_folder
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed, VerificationFailed
 from safehold.model.ids import KeyId
 
@@ -128,10 +129,17 @@ class SigningKey:
             raise StorageFailed(
                 "ledger.key_write", f"the key file {path} cannot be written: {error.strerror}"
             ) from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except OSError as error:
+            path.unlink(missing_ok=True)  # half a key opens nothing and would stand in the way of the next try
+            raise StorageFailed(
+                "ledger.key_write", f"the key file {path} cannot be written: {error.strerror}"
+            ) from error
 
     def sign(self, data: bytes) -> bytes:
         """The 64-byte RFC 8032 signature of ``data``."""

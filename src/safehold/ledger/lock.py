@@ -35,25 +35,37 @@ class CheckpointLock:
             self._connection.pragma("synchronous", 1)
             self._connection.execute(_SCHEMA)
         except apsw.Error as error:
-            raise StorageFailed(
-                "ledger.lock",
-                f"the lock database {path} cannot be opened: {error}",
-                "check the disk and the file's owner",
-            ) from error
+            raise _failed("opened", error) from error
 
     def latest(self, origin: str) -> bytes | None:
-        """The newest signed checkpoint known for ``origin``."""
-        row = self._connection.execute("SELECT note FROM latest WHERE origin = ?", (origin,)).fetchone()
+        """The newest signed checkpoint known for ``origin``. Raises ``StorageFailed`` (``ledger.lock``)."""
+        try:
+            row = self._connection.execute("SELECT note FROM latest WHERE origin = ?", (origin,)).fetchone()
+        except apsw.Error as error:
+            raise _failed("read", error) from error
         return None if row is None else row[0]
 
     def advance(self, origin: str, size: int, note: bytes) -> None:
-        """Remember a checkpoint unless a larger one is known. Failing to is reported, never fatal: see above."""
-        self._connection.execute(
-            "INSERT INTO latest(origin, size, note) VALUES(?1, ?2, ?3) ON CONFLICT(origin) DO UPDATE"
-            " SET size = ?2, note = ?3 WHERE size < ?2",
-            (origin, size, note),
-        )
+        """Remember a checkpoint unless a larger one is known.
+
+        Raises ``StorageFailed`` (``ledger.lock``). The entries are durable by then: whoever calls this after a commit
+        reports the failure and does not let it look like a failed append.
+        """
+        try:
+            self._connection.execute(
+                "INSERT INTO latest(origin, size, note) VALUES(?1, ?2, ?3) ON CONFLICT(origin) DO UPDATE"
+                " SET size = ?2, note = ?3 WHERE size < ?2",
+                (origin, size, note),
+            )
+        except apsw.Error as error:
+            raise _failed("written", error) from error
 
     def close(self) -> None:
         """Release the file."""
-        self._connection.close()
+        self._connection.close(True)  # what could not be written only makes the lock older
+
+
+def _failed(what: str, error: apsw.Error) -> StorageFailed:
+    return StorageFailed(
+        "ledger.lock", f"the lock database cannot be {what}: {error}", "check the disk and the file's owner"
+    )

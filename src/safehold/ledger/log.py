@@ -84,22 +84,25 @@ class Log:
         self._commit_lock = threading.Lock()
         self._frontier = Frontier()
         self._read_only: SafeholdError | None = None
+        self._lock_problem: StorageFailed | None = None
         with store.write() as transaction:
             projector.prepare(transaction)
             self._load(transaction)
-        try:
-            self._check_lock()
-        except VerificationFailed as error:
-            self._read_only = StorageFailed(
-                "ledger.rolled_back",
-                f"the ledger is read-only: {error.message}",
-                "the ledger file was put back to an older state or replaced: restore the newer one",
-            )
+            # Inside the transaction: no other process can append, and so move the lock, between the two looks.
+            try:
+                self._check_lock(transaction)
+            except VerificationFailed as error:
+                self._read_only = _rolled_back(error.message)
 
     @property
     def read_only(self) -> SafeholdError | None:
         """Why this log refuses to append, or None."""
         return self._read_only
+
+    @property
+    def lock_problem(self) -> StorageFailed | None:
+        """Why the lock database fell behind at the last append, or None. What was appended is durable all the same."""
+        return self._lock_problem
 
     def _load(self, view: View) -> None:
         """Rebuild the frontier from tiles and hold it against the signed checkpoint of the same size."""
@@ -116,18 +119,17 @@ class Log:
                 )
         self._frontier = frontier
 
-    def _check_lock(self) -> None:
+    def _check_lock(self, view: View) -> None:
         note = self._lock_database.latest(self.verifier.name)
         if note is None:
             return
         known = open_checkpoint(note, self.verifier)
-        with self._store.read() as view:
-            frontier = self._frontier
-            if known.size > frontier.size:
-                raise VerificationFailed(
-                    "ledger.shorter", f"it has {frontier.size} entries, but {known.size} were signed before"
-                )
-            proof = consistency_proof(known.size, frontier.size, tile_reader(view))
+        frontier = self._frontier
+        if known.size > frontier.size:
+            raise VerificationFailed(
+                "ledger.shorter", f"it has {frontier.size} entries, but {known.size} were signed before"
+            )
+        proof = consistency_proof(known.size, frontier.size, tile_reader(view))
         verify_consistency(known.size, known.root, frontier.size, frontier.root(), proof)
 
     def append(self, proposal: Proposal) -> tuple[Entry, ...]:
@@ -157,6 +159,9 @@ class Log:
 
     def _commit_group(self, group: Sequence[_Waiting]) -> None:
         """Commit a group, or give each member its error. Never leaves a member undone."""
+        if self._read_only is not None:  # it became so while these waited
+            self._settle(group, self._read_only)
+            return
         try:
             frontier, checkpoint = self._stage_and_commit(group)
         except Uncertain as error:
@@ -169,7 +174,15 @@ class Log:
             self._frontier = frontier  # 5 publish: only now, after the commit
             self._settle(group, None)
             if checkpoint is not None:
-                self._lock_database.advance(checkpoint.origin, checkpoint.size, checkpoint.note)
+                self._advance_lock(checkpoint)
+
+    def _advance_lock(self, checkpoint: Checkpoint) -> None:
+        """Tell the lock database. The entries are durable: a lock that cannot follow must not deny them."""
+        try:
+            self._lock_database.advance(checkpoint.origin, checkpoint.size, checkpoint.note)
+            self._lock_problem = None
+        except StorageFailed as error:
+            self._lock_problem = error
 
     def _settle(self, group: Sequence[_Waiting], error: BaseException | None) -> None:
         for waiting in group:
@@ -178,7 +191,12 @@ class Log:
 
     def _stage_and_commit(self, group: Sequence[_Waiting]) -> tuple[Frontier, Checkpoint | None]:
         with self._store.write() as transaction:
-            if transaction.size() != self._frontier.size:
+            size = transaction.size()
+            if size < self._frontier.size:
+                raise self._stop(
+                    _rolled_back(f"it has {size} entries, but {self._frontier.size} were here a moment ago")
+                )
+            if size > self._frontier.size:
                 self._load(transaction)  # another process has appended
             frontier = self._frontier.copy()
             full_tiles: dict[tuple[int, int], bytes] = {}
@@ -222,18 +240,29 @@ class Log:
         waiting.entries = tuple(entries)
 
     def _learn(self, error: Uncertain) -> SafeholdError:
-        """After a failed commit: reopen, and turn *Uncertain* into *NotAppended* if the ledger shows it."""
+        """After a failed commit: reopen, and turn *Uncertain* into *NotAppended* if the ledger shows it.
+
+        Not to see the entries is not enough. While another process holds the file open, bytes of the failed commit may
+        lie behind the last one that counts, and recovery after a crash would find them. So a commit that changes
+        nothing is made durable over them; only then is it certain that nothing happened.
+        """
         try:
             self._store.reopen()
-            with self._store.read() as view:
-                if view.size() == self._frontier.size:
-                    return NotAppended(
-                        "ledger.not_appended",
-                        f"nothing was appended: {error.__cause__}",
-                        "free some space or check the disk, then run the same command again",
-                    )
+            with self._store.write() as transaction:
+                size = transaction.size()
+                transaction.settle()
+            if size == self._frontier.size:
+                return NotAppended(
+                    "ledger.not_appended",
+                    f"nothing was appended: {error.__cause__}",
+                    "free some space or check the disk, then run the same command again",
+                )
         except SafeholdError:
             pass  # still uncertain: say so below, and stop
+        return self._stop(error)
+
+    def _stop(self, error: StorageFailed) -> StorageFailed:
+        """Refuse all further work with ``error``: what is in memory no longer fits what is stored."""
         self._read_only = error
         return error
 
@@ -278,6 +307,14 @@ class Log:
         """Release files. What was acknowledged is durable already."""
         self._store.close()
         self._lock_database.close()
+
+
+def _rolled_back(why: str) -> StorageFailed:
+    return StorageFailed(
+        "ledger.rolled_back",
+        f"the ledger is read-only: {why}",
+        "the ledger file was put back to an older state or replaced: restore the newer one",
+    )
 
 
 def tile_reader(view: View) -> TileReader:

@@ -25,7 +25,7 @@ _ED25519: Final = b"\x01"
 _MAX_NOTE_BYTES: Final = 1 << 20
 _MAX_SIGNATURES: Final = 64
 _SIGNATURE_LINE: Final = re.compile("— ([^\\s+]+) ([A-Za-z0-9+/]+={0,2})")
-_ORIGIN: Final = re.compile(r"[^\s+\x00-\x20]{1,200}")
+_ORIGIN: Final = re.compile(r"[^\s+\x00-\x20\x7f\ud800-\udfff]{1,200}")  # no space, no +, and encodable
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -136,6 +136,8 @@ def _signatures(lines: list[str]) -> Iterable[tuple[str, bytes]]:
             raise _bad_note("a signature that is not base64") from error
         if len(value) < 5:
             raise _bad_note("a signature that is too short")
+        if base64.b64encode(value).decode() != match[2]:
+            raise _bad_note("a signature that is not canonical base64")  # else one note had several texts
         yield match[1], value
 
 

@@ -85,6 +85,9 @@ class _Connection:
     def put_payload(self, digest: Digest, body: bytes) -> None:
         self.execute("INSERT OR IGNORE INTO payload(digest, body) VALUES(?, ?)", digest, body)
 
+    def settle(self) -> None:
+        self.execute("PRAGMA user_version = 1")  # dirties the first page even if it says so already
+
 
 class SqliteStore:
     """A ``Store`` in one file. Several processes may hold it; SQLite's lock makes them take turns in writing."""
@@ -95,7 +98,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._writer: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
-        self._read_lock = threading.Lock()
+        self._read_lock = threading.RLock()
         self.reopen()
 
     def reopen(self) -> None:
@@ -147,6 +150,11 @@ class SqliteStore:
                 raise
             try:
                 connection.execute("COMMIT")
+            except apsw.FullError as error:
+                # A commit's mark is on its last frame, and frames are written in order: the write that found no room
+                # came before the mark or was it, so no recovery will ever see this commit.
+                self._roll_back(connection)
+                raise _not_appended(error) from error
             except apsw.Error as error:
                 # The commit record may or may not be on the disk. Nothing may be written through this
                 # connection again: its idea of the WAL is no longer to be trusted.
@@ -167,9 +175,12 @@ class SqliteStore:
 
     @contextmanager
     def read(self) -> Iterator[_Connection]:
-        """One snapshot: see ``Store``."""
+        """One snapshot: see ``Store``. A block inside another one of the same thread sees the same snapshot."""
         with self._read_lock:
             connection = self._open(self._reader)
+            if not connection.get_autocommit():
+                yield _Connection(connection)
+                return
             try:
                 connection.execute("BEGIN")
                 try:

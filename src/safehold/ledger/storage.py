@@ -90,6 +90,10 @@ class Transaction(View, Protocol):
         """Store a payload; storing the same one again changes nothing."""
         ...
 
+    def settle(self) -> None:
+        """Write without changing anything: committing that overwrites what a failed commit may have left behind."""
+        ...
+
 
 class Store(Protocol):
     """Where a ledger lives."""
