@@ -30,7 +30,7 @@ class _Memory:
         self.holds: dict[HoldId, Subject] = {}
         self.grants: dict[GrantId, tuple[PartyId, DatasetId]] = {}
         self.hosts: dict[HostId, PartyId] = {}
-        self.releases: dict[str, DatasetId] = {}
+        self.releases: dict[str, tuple[DatasetId, PartyId]] = {}
         self.inventories: set[tuple[HostId, str]] = set()
         self.requests: set[str] = set()
 
@@ -39,7 +39,7 @@ def check_order(entries: Iterable[Entry]) -> list[Problem]:
     """Problems of order, each with its code.
 
     ``fsck.released_under_hold``, ``fsck.released_without_grant``, ``fsck.released_unknown_release``,
-    ``fsck.released_without_inventory``, ``fsck.released_twice``.
+    ``fsck.released_without_inventory``, ``fsck.released_twice``, ``fsck.released_unknown_host``.
     """
     memory, problems = _Memory(), list[Problem]()
     for entry in entries:
@@ -52,8 +52,8 @@ def check_order(entries: Iterable[Entry]) -> list[Problem]:
                 memory.grants[grant.grant] = (grant.party, grant.dataset)
             case HostRegistered(host=host, party=party):
                 memory.hosts[host] = party
-            case ReleaseSealed(release=release, dataset=dataset):
-                memory.releases[release] = dataset
+            case ReleaseSealed(release=release, dataset=dataset, party=party):
+                memory.releases[release] = (dataset, party)
             case InventoryRecorded(host=host, inventory=inventory) | InventoryConfirmed(host=host, inventory=inventory):
                 memory.inventories.add((host, inventory))
             case KeyReleased() as released:
@@ -71,6 +71,9 @@ def _check_release(index: int, released: KeyReleased, memory: _Memory) -> list[P
         Subject("release", released.release),
         Subject("grant", released.grant),
     }
+    made_by = memory.releases.get(released.release)
+    if made_by is not None:  # a hold on whoever made the data stops it too
+        subjects |= {Subject("dataset", made_by[0]), Subject("party", made_by[1])}
     if released.member is not None:
         subjects.add(Subject("member", released.member))
     for hold, subject in memory.holds.items():
@@ -78,7 +81,11 @@ def _check_release(index: int, released: KeyReleased, memory: _Memory) -> list[P
             problems.append(Problem("fsck.released_under_hold", where, f"keys left while {hold} held {subject}"))
     if memory.grants.get(released.grant) != (released.party, released.dataset):
         problems.append(Problem("fsck.released_without_grant", where, f"{released.grant} does not cover this release"))
-    if memory.releases.get(released.release) != released.dataset:
+    if memory.hosts.get(released.host) != released.party:
+        problems.append(
+            Problem("fsck.released_unknown_host", where, f"{released.host} was no host of {released.party}")
+        )
+    if made_by is None or made_by[0] != released.dataset:
         problems.append(Problem("fsck.released_unknown_release", where, "keys of a release that was not sealed before"))
     for inventory in released.inventories:
         if (released.host, inventory) not in memory.inventories:

@@ -182,7 +182,7 @@ def list_releases(view: View, dataset: DatasetId | None = None) -> tuple[Release
 def resolve_release(view: View, name: str) -> ReleaseRow:
     """The release written ``PARTY/DATASET@VERSION``; ``NotFound`` (``state.no_release``) if it was never sealed."""
     dataset, version = parse_release_name(name)
-    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE dataset = ? AND version = ?"
+    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE dataset = ? AND version = ? ORDER BY idx"
     rows = view.rows(sql, dataset, version)
     if not rows:
         known = ", ".join(release.name for release in list_releases(view, dataset)) or "none yet"
