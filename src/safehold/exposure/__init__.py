@@ -1,0 +1,1 @@
+"""Exposure: what could have been taken, from which hosts, in which hours, by which keys; and what was not seen."""

@@ -1,0 +1,294 @@
+"""Presence: when a host held the thing, when it did not, and when nobody looked. Pure; ``docs/spec/exposure.md`` §3.
+
+Evidence of one environment is of two kinds. A segment whose inventory has a finding that counts is *bad* from its
+first sweep to its last. A segment without one is *clean*: throughout, if its sweeps were never further apart than
+the host's tolerance (three times the interval that it promised); else only at its first and its last sweep.
+
+* A **held run** is a longest row of bad segments without clean evidence between them. Its *inner* span was seen;
+  its *outer* span reaches to the nearest clean evidence on either side, since the thing came and went unseen.
+* **Unobserved** is every time between two pieces of evidence further apart than the tolerance.
+* **Unknown** is the unobserved time in which the thing may have been there unseen: what begins before the window
+  ends (it could have come then, and stayed), from the window's start on, and is not within a held run's outer span.
+
+The order in which reports arrive, and reports that arrive twice, change nothing: evidence is a set.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from safehold.exposure.facts import WEAK_MATCHES, Case, Finding, Host, Observation, Span
+from safehold.exposure.verdict import Verdict
+
+__all__ = ["HeldRun", "Presence", "counting_findings", "find_presences", "merge_spans", "tolerance"]
+
+_SWEEPS_MISSED: Final = 3
+_SECOND: Final = 1_000_000
+
+
+class HeldRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The thing on one environment of a host: seen throughout ``inner``, and there no longer than ``outer``.
+
+    ``seen_before`` / ``seen_after``: whether clean evidence bounds it on that side. ``early``: it was seen before
+    the window starts, which contradicts the claim. ``path_only``: nothing but file paths says so.
+    """
+
+    environment: str
+    inner: Span
+    outer: Span
+    things: tuple[str, ...]
+    entries: tuple[int, ...]
+    seen_before: bool
+    seen_after: bool
+    early: bool
+    path_only: bool
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one host. ``unobserved`` is all of it since ``begin``, ``unknown`` the part that matters.
+
+    ``last``: the end of the newest evidence, None if there is none. ``entries``: the observations it rests on.
+    """
+
+    host: str
+    party: str
+    verdict: Verdict
+    begin: int
+    runs: tuple[HeldRun, ...] = ()
+    unknown: tuple[Span, ...] = ()
+    unobserved: tuple[Span, ...] = ()
+    environments: tuple[str, ...] = ()
+    last: int | None = None
+    entries: tuple[int, ...] = ()
+
+    @property
+    def held(self) -> tuple[Span, ...]:
+        """The outer spans of all runs, joined."""
+        return merge_spans(run.outer for run in self.runs)
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    """One environment's part of a presence."""
+
+    runs: tuple[HeldRun, ...]
+    unknown: tuple[Span, ...]
+    unobserved: tuple[Span, ...]
+    last: int | None
+
+
+def tolerance(host: Host) -> int:
+    """How long a host may be silent before the silence counts, in µs."""
+    return _SWEEPS_MISSED * host.expected_every * _SECOND
+
+
+def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same times as sorted spans that neither overlap nor touch."""
+    merged = list[Span]()
+    for span in sorted(spans):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return tuple(merged)
+
+
+def _without(spans: Iterable[Span], taken: Sequence[Span]) -> tuple[Span, ...]:
+    """What is left of ``spans`` outside ``taken`` (merged); a span that nothing touches stays, be it a moment."""
+    left = list[Span]()
+    for span in spans:
+        start, touched = span.start, False
+        for hole in taken:
+            if hole.start <= span.end and hole.end >= span.start:
+                touched = True
+                if hole.start > start:
+                    left.append(Span(start, hole.start))
+                start = max(start, hole.end)
+        if start < span.end or not touched:
+            left.append(Span(start, span.end))
+    return tuple(left)
+
+
+def counting_findings(case: Case) -> dict[str, tuple[Finding, ...]]:
+    """Findings that count now, by inventory: of the newest version of each advisory, unless it is withdrawn."""
+    newest = {version.advisory: version for version in sorted(case.advisories, key=lambda version: version.idx)}
+    standing = {(version.advisory, version.document) for version in newest.values() if not version.withdrawn}
+    found = dict[str, tuple[Finding, ...]]()
+    for finding in case.findings:
+        if (finding.advisory, finding.document) in standing:
+            found[finding.inventory] = (*found.get(finding.inventory, ()), finding)
+    return found
+
+
+def find_presences(case: Case) -> tuple[Presence, ...]:
+    """The presence of each host, by name."""
+    findings = counting_findings(case)
+    by_host = dict[str, list[Observation]]()
+    for observation in case.observations:
+        by_host.setdefault(observation.host, []).append(observation)
+    return tuple(
+        _find_presence(case, host, by_host.get(host.host, []), findings)
+        for host in sorted(case.hosts, key=lambda host: host.host)
+    )
+
+
+def _find_presence(
+    case: Case, host: Host, observations: Sequence[Observation], findings: dict[str, tuple[Finding, ...]]
+) -> Presence:
+    begin = _begin(case, host, observations)
+    by_environment = dict[str, list[Observation]]()
+    for observation in observations:
+        by_environment.setdefault(observation.environment, []).append(observation)
+    judged = [_judge(case, host, begin, own, findings) for _, own in sorted(by_environment.items())]
+    if not judged:
+        judged = [_judge(case, host, begin, [], findings)]
+    runs = tuple(run for environment in judged for run in environment.runs)
+    held = merge_spans(run.outer for run in runs)
+    unknown = _without(merge_spans(span for environment in judged for span in environment.unknown), held)
+    return Presence(
+        host=host.host,
+        party=host.party,
+        verdict="held" if runs else "unknown" if unknown else "not_held",
+        begin=begin,
+        runs=tuple(sorted(runs, key=lambda run: (run.inner, run.environment))),
+        unknown=unknown,
+        unobserved=merge_spans(span for environment in judged for span in environment.unobserved),
+        environments=tuple(sorted(by_environment)),
+        last=max((environment.last for environment in judged if environment.last is not None), default=None),
+        entries=tuple(sorted({observation.idx for observation in observations})),
+    )
+
+
+def _begin(case: Case, host: Host, observations: Sequence[Observation]) -> int:
+    """The first moment at which the ledger knows of the host: before it, no key and no data were there."""
+    times = [host.t, *(observation.since for observation in observations)]
+    times += [released.t for released in case.key_releases if released.host == host.host]
+    times += [release.t for release in case.releases if release.host == host.host]
+    return min(times)
+
+
+def _judge(
+    case: Case,
+    host: Host,
+    begin: int,
+    observations: Sequence[Observation],
+    findings: dict[str, tuple[Finding, ...]],
+) -> _Environment:
+    bad = [observation for observation in observations if observation.inventory in findings]
+    clean = merge_spans(
+        span
+        for observation in observations
+        if observation.readable and observation.inventory not in findings
+        for span in _clean_evidence(observation, tolerance(host), case.now)
+    )
+    runs = _held_runs(case, begin, bad, clean, findings)
+    seen = merge_spans((*clean, *(_bad_evidence(observation, case.now) for observation in bad)))
+    unobserved, unknown = _unobserved(case, host, seen)
+    return _Environment(runs, unknown, unobserved, seen[-1].end if seen else None)
+
+
+def _clean_evidence(observation: Observation, allowed: int, now: int) -> list[Span]:
+    """When the segment shows the absence of the thing. A time after ``now`` shows nothing: that clock is wrong."""
+    if observation.since > min(observation.until, now):
+        return []
+    end = min(observation.until, now)
+    if observation.largest_gap <= allowed:
+        return [Span(observation.since, end)]
+    return [Span(at, at) for at in (observation.since, observation.until) if at <= now]
+
+
+def _bad_evidence(observation: Observation, now: int) -> Span:
+    start, end = sorted((min(observation.since, now), min(observation.until, now)))
+    return Span(start, end)
+
+
+def _held_runs(
+    case: Case,
+    begin: int,
+    bad: Sequence[Observation],
+    clean: Sequence[Span],
+    findings: dict[str, tuple[Finding, ...]],
+) -> tuple[HeldRun, ...]:
+    groups = list[tuple[Span, list[Observation]]]()
+    for span, observation in sorted(((_bad_evidence(seen, case.now), seen) for seen in bad), key=lambda pair: pair[0]):
+        if groups and not _clean_between(clean, groups[-1][0].end, span.start):
+            inner, members = groups[-1]
+            groups[-1] = (Span(inner.start, max(inner.end, span.end)), [*members, observation])
+        else:
+            groups.append((span, [observation]))
+    return tuple(_held_run(case, begin, group, clean, findings) for group in groups)
+
+
+def _clean_between(clean: Sequence[Span], after: int, before: int) -> bool:
+    """Whether there is clean evidence from ``after`` to ``before``; overlapping spans have nothing between them."""
+    if before <= after:
+        return False
+    at = _next_clean(clean, after)
+    return at is not None and at <= before
+
+
+def _next_clean(clean: Sequence[Span], at: int) -> int | None:
+    """The first clean evidence at or after ``at``; ``clean`` is merged, so its ends are sorted too."""
+    place = bisect_left(clean, at, key=lambda span: span.end)
+    return max(clean[place].start, at) if place < len(clean) else None
+
+
+def _last_clean(clean: Sequence[Span], at: int) -> int | None:
+    """The last clean evidence at or before ``at``."""
+    place = bisect_right(clean, at, key=lambda span: span.start)
+    return min(clean[place - 1].end, at) if place else None
+
+
+def _held_run(
+    case: Case,
+    begin: int,
+    group: tuple[Span, list[Observation]],
+    clean: Sequence[Span],
+    findings: dict[str, tuple[Finding, ...]],
+) -> HeldRun:
+    inner, members = group
+    before, after = _last_clean(clean, inner.start), _next_clean(clean, inner.end)
+    start = begin if before is None else before
+    early = case.window is not None and inner.start < case.window.start
+    if case.window is not None and not early:
+        start = max(start, case.window.start)
+    named = [finding for inventory in {seen.inventory for seen in members} for finding in findings[inventory]]
+    return HeldRun(
+        environment=members[0].environment,
+        inner=inner,
+        outer=Span(start, case.now if after is None else after),
+        things=tuple(sorted({finding.what for finding in named})),
+        entries=tuple(sorted({*(seen.idx for seen in members), *(finding.idx for finding in named)})),
+        seen_before=before is not None,
+        seen_after=after is not None,
+        early=early,
+        path_only=all(finding.match in WEAK_MATCHES for finding in named),
+    )
+
+
+def _unobserved(case: Case, host: Host, seen: Sequence[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """All unobserved spans, and of them the parts that may hide the thing."""
+    start = min(host.t, case.now)
+    if not seen:
+        # Nothing was ever seen: unknown however short the time, since there is no evidence to be near to.
+        begin = start if case.window is None else min(max(start, case.window.start), case.now)
+        return (Span(start, case.now),), (Span(begin, case.now),)
+    unobserved, unknown = list[Span](), list[Span]()
+    edges = [(None, seen[0].start), *((a.end, b.start) for a, b in pairwise(seen))]
+    for after, before in (*edges, (seen[-1].end, case.now)):
+        gap = Span(start if after is None else after, before)
+        if gap.end - gap.start <= tolerance(host):
+            continue
+        unobserved.append(gap)
+        if case.window is None:
+            unknown.append(gap)
+            continue
+        # Before its first observation a host may have held anything for any time: that gap began before the window.
+        clipped = Span(max(gap.start, case.window.start), gap.end)
+        if clipped.start < clipped.end and (after is None or after <= case.window.end):
+            unknown.append(clipped)
+    return tuple(unobserved), tuple(unknown)
