@@ -84,6 +84,8 @@ class CsvSource:
 
     def _check_header(self, names: list[str]) -> list[str]:
         where = f"{self._file.name}, line 1"
+        if not names:
+            raise InputInvalid("vault.no_columns", f"{where}: the header line is blank", "name the columns there")
         if len(set(names)) != len(names):
             raise InputInvalid(
                 "vault.duplicate_name", f"{where}: the header names a column twice", "rename one of them"

@@ -65,13 +65,21 @@ def _column_ids(batch: pa.RecordBatch, column: str) -> Iterator[str]:
 
 
 def _whole_records(batch: pa.RecordBatch) -> Iterator[str]:
+    columns = [_plain_values(batch.schema.field(place).name, column) for place, column in enumerate(batch.columns)]
+    for row in zip(*columns, strict=True):
+        yield json.dumps(row, sort_keys=True, default=repr)
+
+
+def _plain_values(name: str, column: pa.Array) -> list[Any]:
+    if pa.types.is_temporal(column.type):
+        # As the integers they are: Python's own times have no nanoseconds and need a time-zone database.
+        column = column.view(pa.int32() if column.type.bit_width == 32 else pa.int64())
     try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
+        values: list[Any] = column.to_pylist()
     except (pa.ArrowException, ValueError) as error:
         raise InputInvalid(
             "vault.record_id_type",
-            "these records hold values that have no plain form to hash",
+            f"column {name!r} holds values that have no plain form to hash",
             "name a column of texts or integers as the record id",
         ) from error
-    for row in rows:
-        yield json.dumps(row, sort_keys=True, default=repr)
+    return values

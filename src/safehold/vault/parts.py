@@ -97,7 +97,13 @@ class _OpenFile:
         self._aad = aad_text(plan.party, plan.dataset, plan.version, part, group.name)
         self._columns = [ROW_COLUMN, *group.columns]
         self._sink = _HashingFile(folder / self.name)
-        self._writer: Any = part_writer(self._sink, part_schema(schema, group.columns), plan.level, self.key, self._aad)
+        try:
+            self._writer: Any = part_writer(
+                self._sink, part_schema(schema, group.columns), plan.level, self.key, self._aad
+            )
+        except BaseException:
+            self._sink.drop()
+            raise
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table.select(self._columns), row_group_size=max(1, table.num_rows))

@@ -93,7 +93,8 @@ class Prepared:
     def publish(self) -> Path:
         """Step 6: give the folder its final name, durably, and return it.
 
-        Raises ``Conflict`` (``vault.release_exists``) or ``StorageFailed``; then nothing was published.
+        Raises ``Conflict`` (``vault.release_exists``) or ``StorageFailed``; then nothing was published, except
+        for ``vault.publish_unsure``: the folder is in its place, but a power cut may yet undo that.
         """
         self._work.publish(self.folder)
         return self.folder
@@ -140,9 +141,16 @@ class _Work:
         try:
             # The commit point. Before it there is no release here; after it there is a whole one.
             os.rename(self.staging, folder)
-            sync_folder(folder.parent)
         except OSError as error:
             raise storage_failed(error, str(folder)) from error
+        try:
+            sync_folder(folder.parent)
+        except OSError as error:
+            raise StorageFailed(
+                "vault.publish_unsure",
+                f"{folder} is in place, but the disk did not confirm it: {error.strerror}",
+                "run it again: it goes on from what is there",
+            ) from error
         self._lock.release()
 
     def end(self) -> None:

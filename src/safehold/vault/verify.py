@@ -158,11 +158,10 @@ def check_part(folder: Path, part: PartFile) -> Path:
     """
     path = folder / part.file
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise _altered(part, "it is no regular file")
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise _altered(part, "it is no regular file")
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
             if found.st_size < part.size:
                 raise VerificationFailed(
                     "vault.part_truncated",
@@ -175,8 +174,6 @@ def check_part(folder: Path, part: PartFile) -> Path:
     except FileNotFoundError as error:
         raise _missing(part.file) from error
     except OSError as error:
-        if path.is_symlink():
-            raise _altered(part, "it is a symbolic link") from error
         raise storage_failed(error, str(path)) from error
     if digest != part.sha256:
         raise _altered(part, "its SHA-256 is another")
