@@ -1,0 +1,1 @@
+"""Assembly: how records become a release of a dataset. Here: the delivery of a finished file."""

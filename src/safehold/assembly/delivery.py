@@ -1,0 +1,297 @@
+"""Delivering a file as a release: seal, keep the keys, publish, record. In this order, and why.
+
+1. seal into a staging folder (``vault.seal``): a crash leaves nothing but what the next run removes;
+2. wrap the part keys and keep them, durably: keys of a release that never comes are harmless;
+3. publish the folder by renaming it, countersigned by the customer where its key is at hand;
+4. append ``release.sealed`` with the manifest as payload: **the commit point**. Before it no grant can open the
+   release, since the broker knows releases by the ledger alone.
+
+A crash between 3 and 4 leaves a whole folder without an entry. ``deliver`` finds it there, checks that it was made
+from the same input and that its keys are kept, and only appends: so the same command can simply be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from safehold.ledger.keys import SigningKey
+from safehold.ledger.log import Draft, Log
+from safehold.ledger.storage import Entry, View
+from safehold.model.errors import Conflict, NotFound, Refused
+from safehold.model.ids import DatasetId, Digest, HostId, KeyId, PartyId, Purpose, Subject, party_of
+from safehold.model.statements import ReleaseSealed, SubjectCount
+from safehold.state.standing import (
+    ReleaseRow,
+    active_holds,
+    find_host,
+    find_party_key,
+    list_releases,
+)
+from safehold.vault.groups import plan_groups
+from safehold.vault.manifest import Manifest, parse_manifest
+from safehold.vault.seal import Prepared, ReleaseSpec, SealOptions, prepare
+from safehold.vault.sources import Source
+from safehold.vault.verify import countersign, load_release, verify_release
+from safehold.vault.wrapped import WrappedKeys
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from safehold.vault.manifest import Field, SourceFile
+
+__all__ = ["Delivered", "Delivery", "DeliveryOrder", "Place", "Plan", "Watched"]
+
+
+class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What to make of a file; ``version`` None takes the next one, ``groups`` None puts all columns into one."""
+
+    dataset: DatasetId
+    version: int | None = None
+    groups: Mapping[str, Sequence[str]] | None = None
+    host: HostId | None = None
+    classification: str = "confidential"
+    purposes: tuple[Purpose, ...] = ()
+    people: tuple[SubjectCount, ...] = ()
+    order: str | None = None
+    record_id: str | None = None
+    again: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a delivery would make: nothing was written."""
+
+    dataset: DatasetId
+    version: int
+    parent: Digest | None
+    columns: tuple[tuple[str, str], ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    size_hint: int
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """A release that is sealed and recorded; ``resumed`` if an earlier run had sealed it."""
+
+    manifest: Manifest
+    release: Digest
+    folder: Path
+    entry: Entry
+    resumed: bool
+
+
+class Place(Protocol):
+    """Where releases lie."""
+
+    def __call__(self, dataset: DatasetId, version: int) -> Path:
+        """The folder of a release."""
+        ...
+
+
+class Delivery:
+    """Delivers files into one home. ``by`` signs for the entries, ``clock`` gives µs UTC."""
+
+    def __init__(self, log: Log, place: Place, clock: Callable[[], int], by: KeyId) -> None:
+        self._log = log
+        self._place = place
+        self._clock = clock
+        self._by = by
+
+    def plan(self, source: Source, order: DeliveryOrder) -> Plan:
+        """Check everything that can be checked without sealing. Raises as ``deliver``."""
+        with self._log.view() as view:
+            version, parent, _ = _check_order(view, order)
+        groups = plan_groups([column.name for column in source.columns], order.groups)
+        return Plan(
+            order.dataset,
+            version,
+            parent,
+            tuple((column.name, column.type) for column in source.columns),
+            tuple((group.name, group.columns) for group in groups),
+            source.size_hint,
+        )
+
+    def deliver(
+        self,
+        source: Source,
+        order: DeliveryOrder,
+        keys: WrappedKeys,
+        signer: SigningKey,
+        options: SealOptions | None = None,
+    ) -> Delivered:
+        """Seal ``source`` as the next release.
+
+        Raises ``NotFound`` (``assembly.no_dataset``, ``assembly.no_host``), ``Refused`` (``assembly.held``,
+        ``assembly.signer``), ``Conflict`` (``assembly.version``, ``assembly.same_input``, ``assembly.other_folder``)
+        and what sealing raises.
+        """
+        with self._log.view() as view:
+            version, parent, customer = _check_order(view, order)
+            _check_signer(view, party_of(order.dataset), signer)
+        folder = self._place(order.dataset, version)
+        if folder.is_dir():
+            return self._resume(folder, source, order, keys, signer)
+        spec = ReleaseSpec(
+            dataset=order.dataset,
+            version=version,
+            customer=customer,
+            classification=order.classification,
+            purposes=order.purposes,
+            people=order.people,
+            order=order.order,
+            host=order.host,
+            parent=parent,
+            groups=order.groups,
+            record_id=order.record_id,
+        )
+        with prepare(source, spec, signer, folder, options) as prepared:  # 1
+            self._refuse_same(prepared, order)
+            keys.store(prepared.release, prepared.keys)  # 2
+            prepared.publish()  # 3
+            return self._record(folder, order, resumed=False)  # 4
+
+    def countersign(self, folder: Path, signer: SigningKey) -> None:
+        """Add the customer's signature to a published release: the lab's word that this is what it took in."""
+        countersign(folder, signer)
+
+    def _refuse_same(self, prepared: Prepared, order: DeliveryOrder) -> None:
+        """The same input again is most often a command run twice, not a wish for two equal releases."""
+        if order.again or prepared.manifest.parent is None:
+            return
+        with self._log.view() as view:
+            body = view.payload(prepared.manifest.parent)
+        if body is not None:
+            before = parse_manifest(body)
+            if [one.sha256 for one in before.sources] == [one.sha256 for one in prepared.manifest.sources]:
+                raise Conflict(
+                    "assembly.same_input",
+                    f"{order.dataset}@{before.version} was sealed from this very file",
+                    "use that release, or give --again to seal it once more",
+                )
+
+    def _resume(
+        self, folder: Path, source: Source, order: DeliveryOrder, keys: WrappedKeys, signer: SigningKey
+    ) -> Delivered:
+        """An earlier run died between publishing and recording: finish it, if it is the same delivery."""
+        release = load_release(folder)
+        for _ in source.batches():  # to its end: the source then knows its digest
+            pass
+        same = [one.sha256 for one in release.manifest.sources] == [source.file().sha256]
+        if not same or release.manifest.dataset != order.dataset:
+            raise Conflict(
+                "assembly.other_folder",
+                f"{folder} holds a release that no entry names and that was made from another file",
+                "seal that file again to record it, or move the folder away",
+            )
+        verify_release(folder, signer.public)
+        if keys.held(release.digest) < len(release.manifest.parts):
+            raise NotFound(
+                "assembly.keys_missing",
+                f"the keys of the release in {folder} are not kept here",
+                "move the folder away, seal again",
+            )
+        return self._record(folder, order, resumed=True)
+
+    def _record(self, folder: Path, order: DeliveryOrder, *, resumed: bool) -> Delivered:
+        release = load_release(folder)
+        manifest = release.manifest
+
+        def propose(view: View) -> Draft:
+            version, _, _ = _check_order(view, msgspec.structs.replace(order, version=manifest.version))
+            statement = ReleaseSealed(
+                t=self._clock(),
+                by=self._by,
+                release=release.digest,
+                dataset=manifest.dataset,
+                version=version,
+                party=manifest.party,
+                host=manifest.host,
+                parent=manifest.parent,
+                rows=manifest.rows,
+                size=manifest.size,
+                parts=len({part.part for part in manifest.parts}),
+                groups=tuple(group.name for group in manifest.groups),
+                classification=manifest.classification,
+                purposes=manifest.purposes,
+                people=manifest.people,
+            )
+            return Draft((statement,), (release.envelope.body,))
+
+        entry = self._log.append(propose)[0]
+        return Delivered(manifest, release.digest, folder, entry, resumed)
+
+
+def _check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, PartyId]:
+    """The version to make, its parent, the customer; raises where the ledger says no."""
+    rows = view.rows("SELECT customer FROM dataset WHERE dataset = ?", order.dataset)
+    if not rows:
+        raise NotFound(
+            "assembly.no_dataset", f"{order.dataset} is not registered", "register it first: safehold dataset add"
+        )
+    if order.host is not None and find_host(view, order.host) is None:
+        raise NotFound("assembly.no_host", f"{order.host} is not registered", "register it first: safehold host add")
+    subjects = [Subject("dataset", order.dataset), Subject("party", party_of(order.dataset))]
+    if order.host is not None:
+        subjects.append(Subject("host", order.host))
+    for hold in active_holds(view, subjects):
+        raise Refused(
+            "assembly.held",
+            f"{hold.subject} is suspended since entry {hold.placed_idx}: {hold.reason}",
+            "nothing is taken in until the lab lifts the hold",
+        )
+    releases: tuple[ReleaseRow, ...] = list_releases(view, order.dataset)
+    newest = max(releases, key=lambda one: one.version, default=None)
+    following = newest.version + 1 if newest else 1
+    if order.version is not None and order.version != following:
+        raise Conflict(
+            "assembly.version",
+            f"the next release of {order.dataset} is version {following}, not {order.version}",
+            "leave --version out",
+        )
+    return following, newest.release if newest else None, PartyId(rows[0][0])
+
+
+def _check_signer(view: View, party: PartyId, signer: SigningKey) -> None:
+    if find_party_key(view, party) != signer.public.line:
+        raise Refused(
+            "assembly.signer",
+            f"{signer.key_id} is not the key that {party} was registered with",
+            "sign with the party's own key: --key FILE",
+        )
+
+
+class Watched:
+    """A source that reports its progress: records and seconds are the caller's to show."""
+
+    def __init__(self, source: Source, progress: Callable[[int], None]) -> None:
+        self._source = source
+        self._progress = progress
+
+    @property
+    def columns(self) -> tuple[Field, ...]:
+        """See ``Source``."""
+        return self._source.columns
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See ``Source``."""
+        return self._source.schema
+
+    @property
+    def size_hint(self) -> int:
+        """See ``Source``."""
+        return self._source.size_hint
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """See ``Source``; ``progress`` is called with the records so far after each batch."""
+        done = 0
+        for batch in self._source.batches():
+            yield batch
+            done += batch.num_rows
+            self._progress(done)
+
+    def file(self) -> SourceFile:
+        """See ``Source``."""
+        return self._source.file()
