@@ -38,6 +38,11 @@ class Registry:
         self._clock = clock
         self._by = by
 
+    @property
+    def by(self) -> KeyId:
+        """The key that stands behind what is registered here."""
+        return self._by
+
     def add_party(self, party: PartyId, role: Literal["lab", "supplier"], title: str, key: PublicKey) -> Entry:
         """A party and the key that signs for it. Raises ``Conflict`` (``registry.exists``)."""
         _check_title(title)

@@ -1,0 +1,36 @@
+"""The entry point: reads the environment, hands the CLI its settings and a way to open a home."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, cast
+
+from safehold.app.settings import read_settings
+from safehold.cli.context import Session
+from safehold.cli.root import run
+
+if TYPE_CHECKING:
+    from safehold.cli.context import HomeFactory
+
+__all__ = ["main"]
+
+
+def _factory() -> HomeFactory:
+    # Late, so that `--help` does not pay for the ledger, the vault and their libraries.
+    return cast("HomeFactory", importlib.import_module("safehold.app.wiring").HomeFactory())
+
+
+def main() -> None:
+    """Run the command line; leaves with its exit code."""
+    settings = read_settings(os.environ)
+    session = Session(
+        home=settings.home,
+        passphrase=settings.passphrase,
+        passphrase_file=settings.passphrase_file,
+        factory=_factory,
+        clock=lambda: time.time_ns() // 1000,
+    )
+    sys.exit(run(sys.argv[1:], session))
