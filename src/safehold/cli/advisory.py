@@ -1,0 +1,101 @@
+"""``safehold advisory``: take in advisories, list them, show their versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from safehold.cli.context import session_of
+from safehold.cli.kinds import ADVISORY
+from safehold.cli.output import iso_time
+from safehold.inventory.advisories import read_advisories
+from safehold.model.errors import NotFound, SafeholdError
+from safehold.model.ids import AdvisoryId
+
+__all__ = ["command"]
+
+
+@click.group("advisory")
+def command() -> None:
+    """Take in advisories; match them with inventories."""
+
+
+@command.command("add", epilog="Example: safehold advisory add advisories/PYSEC-2026-2.json")
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--source", help="Where it comes from, for people (default: the file's name).")
+@click.pass_context
+def add(context: click.Context, paths: tuple[Path, ...], source: str | None) -> int:
+    """Take in files or folders of OSV records and indicator files, and match them with all inventories.
+
+    Every version is kept with the time we first saw it. A file that cannot be read does not stop the others.
+    """
+    session = session_of(context)
+    rows: list[dict[str, object]] = []
+    notes: list[tuple[str, ...]] = []
+    failures: list[tuple[str, SafeholdError]] = []
+    readings = [(path, read_advisories(path)) for path in paths]
+    with session.open_home() as home:
+        for path, reading in readings:
+            failures += reading.failures
+            for document in reading.documents:
+                taken = home.intake.record_advisory(document, source or path.name)
+                rows.append(
+                    {
+                        "advisory": document.advisory,
+                        "document": document.digest,
+                        "findings": len(taken.findings),
+                        "known": taken.entry is None,
+                        "entry": taken.entry.index if taken.entry else None,
+                        "notes": document.notes,
+                    }
+                )
+                notes.append(document.notes)
+    failed = [{"file": name, "code": error.code, "message": error.message} for name, error in failures]
+    lines = [
+        f"{row['advisory']}: "
+        + ("known already" if row["known"] else f"{row['findings']} findings (entry {row['entry']})")
+        + "".join(f"\n  note: {note}" for note in said)
+        for row, said in zip(rows, notes, strict=True)
+    ]
+    lines += [f"NOT READ {one['file']}: {one['message']} [{one['code']}]" for one in failed]
+    session.out.result({"advisories": rows, "failed": failed}, lines)
+    return 2 if failed else 0
+
+
+@command.command("list", epilog="Example: safehold advisory list")
+@click.pass_context
+def list_(context: click.Context) -> None:
+    """All advisories in their newest version."""
+    session = session_of(context)
+    with session.open_home() as home, home.log.view() as view:
+        rows = view.rows(
+            "SELECT advisory, summary, first_seen, published, (SELECT count(*) FROM advisory b WHERE b.advisory ="
+            " a.advisory), (SELECT count(DISTINCT inventory) FROM finding f WHERE f.document = a.document), idx"
+            " FROM advisory a WHERE idx = (SELECT max(idx) FROM advisory b WHERE b.advisory = a.advisory) ORDER BY advisory"
+        )
+    names = ("advisory", "summary", "first_seen", "published", "versions", "inventories", "entry")
+    shown = [(row[0], row[1], iso_time(row[2]), iso_time(row[3]), *row[4:]) for row in rows]
+    session.out.table("", names, shown)
+    if session.json:
+        session.out.result({"advisories": [dict(zip(names, row, strict=True)) for row in shown]})
+
+
+@command.command("show", epilog="Example: safehold advisory show PYSEC-2026-2")
+@click.argument("advisory", type=ADVISORY)
+@click.pass_context
+def show(context: click.Context, advisory: AdvisoryId) -> None:
+    """Every version of an advisory: when we first saw it, what it said."""
+    session = session_of(context)
+    with session.open_home() as home, home.log.view() as view:
+        sql = "SELECT idx, first_seen, published, modified, document, summary, withdrawn FROM advisory WHERE advisory = ? ORDER BY idx"
+        rows = view.rows(sql, advisory)
+    if not rows:
+        raise NotFound("cli.no_advisory", f"{advisory} is not known here", "take it in: safehold advisory add FILE")
+    names = ("entry", "first_seen", "published", "modified", "document", "summary", "withdrawn")
+    shown = [
+        (row[0], iso_time(row[1]), iso_time(row[2]), iso_time(row[3]), row[4], row[5], bool(row[6])) for row in rows
+    ]
+    session.out.table(advisory, names, shown)
+    if session.json:
+        session.out.result({"advisory": advisory, "versions": [dict(zip(names, row, strict=True)) for row in shown]})

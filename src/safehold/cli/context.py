@@ -1,0 +1,158 @@
+"""What every verb gets: the session with its options, and through it an open home.
+
+The CLI does not know how a home is made: ``app`` hands it a factory. The protocols here name what verbs use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from safehold.model.errors import InputInvalid, NotFound
+from safehold.model.ids import DatasetId, HostId, PartyId
+
+if TYPE_CHECKING:
+    from safehold.broker.grants import GrantKey
+    from safehold.broker.release import Broker
+    from safehold.cli.output import Output
+    from safehold.containment import Containment
+    from safehold.inventory.intake import Intake
+    from safehold.ledger.keys import SigningKey
+    from safehold.ledger.log import Log
+    from safehold.registry import People, Registry
+    from safehold.vault.wrapped import WrappedKeys
+
+__all__ = ["Home", "HomeFactory", "Session", "session_of"]
+
+_MAX_PASSPHRASE_BYTES = 4096
+
+
+class Home(Protocol):
+    """An open home: the rooms wired together over one folder."""
+
+    path: Path
+    clock: Callable[[], int]
+    log: Log
+    registry: Registry
+    containment: Containment
+    intake: Intake
+    people: People
+
+    def grant_key(self) -> GrantKey:
+        """The key that signs grants."""
+        ...
+
+    def part_keys(self, passphrase: Callable[[], str]) -> WrappedKeys:
+        """The store of wrapped part keys, unlocked."""
+        ...
+
+    def broker(self, passphrase: Callable[[], str]) -> Broker:
+        """The broker, able to unwrap."""
+        ...
+
+    def party_key(self, party: PartyId) -> SigningKey:
+        """The signing key of a party that this home made, or ``NotFound``."""
+        ...
+
+    def host_key(self, host: HostId) -> SigningKey:
+        """The SSH key of a host that this home made, or ``NotFound``."""
+        ...
+
+    def new_party_key(self, party: PartyId) -> SigningKey:
+        """Make and keep a signing key for a party."""
+        ...
+
+    def new_host_key(self, host: HostId) -> SigningKey:
+        """Make and keep an SSH key for a host."""
+        ...
+
+    def release_folder(self, dataset: DatasetId, version: int) -> Path:
+        """Where a release is, or will be."""
+        ...
+
+    def close(self) -> None:
+        """Release all files."""
+        ...
+
+
+class HomeFactory(Protocol):
+    """Makes and opens homes."""
+
+    def create(self, path: Path, origin: str, passphrase: str) -> Home:
+        """A new home; ``Conflict`` if there is one."""
+        ...
+
+    def open(self, path: Path) -> Home:
+        """An existing home; ``NotFound`` if there is none."""
+        ...
+
+
+@dataclass
+class Session:
+    """One run of the command line."""
+
+    home: Path
+    passphrase: str | None
+    passphrase_file: Path | None
+    factory: Callable[[], HomeFactory]
+    clock: Callable[[], int]
+    json: bool = False
+    debug: bool = False
+    output: Output | None = field(default=None, repr=False)
+
+    @contextmanager
+    def open_home(self) -> Iterator[Home]:
+        """The home, closed again at the end of the block."""
+        home = self.factory().open(self.home)
+        try:
+            yield home
+        finally:
+            home.close()
+
+    @property
+    def out(self) -> Output:
+        """Where results go."""
+        if self.output is None:
+            raise InputInvalid("cli.output", "the session has no output yet")
+        return self.output
+
+    def read_passphrase(self, *, confirm: bool = False) -> str:
+        """The passphrase, from the file, the environment or the terminal, in this order.
+
+        Raises ``NotFound`` (``cli.passphrase_file``) or ``InputInvalid`` (``cli.passphrase``).
+        """
+        if self.passphrase_file is not None:
+            try:
+                with self.passphrase_file.open("rb") as file:
+                    found = file.readline(_MAX_PASSPHRASE_BYTES).decode(errors="surrogateescape").rstrip("\r\n")
+            except OSError as error:
+                raise NotFound(
+                    "cli.passphrase_file",
+                    f"the passphrase file {self.passphrase_file} cannot be read: {error.strerror}",
+                    "name another with --passphrase-file",
+                ) from error
+        elif self.passphrase is not None:
+            found = self.passphrase
+        elif sys.stdin.isatty():
+            found = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        else:
+            raise InputInvalid(
+                "cli.passphrase",
+                "a passphrase is needed, and there is no terminal to ask for it",
+                "put it into a file and name it: --passphrase-file FILE (or SAFEHOLD_PASSPHRASE_FILE)",
+            )
+        if not found:
+            raise InputInvalid("cli.passphrase", "the passphrase is empty", "the first line of the file is taken")
+        return found
+
+
+def session_of(context: click.Context) -> Session:
+    """The session of a click context."""
+    session: Session = context.find_root().obj
+    return session

@@ -1,0 +1,74 @@
+"""``safehold fsck``: check everything that the home's ledger is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from safehold.cli.context import Home, session_of
+from safehold.ledger.fsck import Problem, check_ledger
+from safehold.ledger.storage import Entry, Transaction, View
+from safehold.model.errors import SafeholdError, VerificationFailed
+from safehold.model.statements import decode
+from safehold.state.invariants import check_order
+from safehold.state.projection import digest_projections, rebuild
+
+__all__ = ["command"]
+
+
+class _Undo(Exception):
+    """Leaves a transaction without keeping what it did."""
+
+
+@click.command("fsck", epilog="Example: safehold fsck")
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Check tree, tiles, checkpoints, payloads, projections against a fresh fold, and the invariants of order."""
+    session = session_of(context)
+    with session.open_home() as home:
+        with home.log.view() as view:
+            size = view.size()
+            problems = check_ledger(view, home.log.verifier)
+            if not any(problem.code.startswith("fsck.entry") for problem in problems):
+                problems += check_order(_entries(view))
+        if home.log.read_only is None:
+            problems += _check_projections(home)
+    document = {"size": size, "problems": problems}
+    if problems:
+        shown = [f"{problem.code} {problem.where}: {problem.message}" for problem in problems]
+        if not session.json:
+            session.out.result(document, shown)
+        raise VerificationFailed(
+            "cli.fsck", f"{len(problems)} problems in {size} entries, the first: {shown[0]}", "see docs/spec/ledger.md"
+        )
+    session.out.result(document, [f"{size} entries: tree, tiles, checkpoints, payloads, projections and order hold."])
+
+
+def _entries(view: View) -> Iterator[Entry]:
+    for begin in range(0, view.size(), 2048):
+        for offset, body in enumerate(view.bodies(begin, begin + 2048)):
+            yield Entry(begin + offset, body, decode(body))
+
+
+def _check_projections(home: Home) -> list[Problem]:
+    """Compare the projections with those of a fresh fold, made inside a transaction that is taken back."""
+    found: list[Problem] = []
+
+    def compare(transaction: Transaction) -> None:
+        before = digest_projections(transaction)
+        rebuild(transaction)
+        if digest_projections(transaction) != before:
+            found.append(
+                Problem("fsck.projection", "projections", "they differ from a fresh fold: run `safehold rebuild`")
+            )
+        raise _Undo
+
+    try:
+        with home.log.write() as transaction:
+            compare(transaction)
+    except _Undo:
+        pass
+    except SafeholdError as error:
+        found.append(Problem("fsck.projection", "projections", f"a fresh fold failed: {error.message}"))
+    return found

@@ -1,0 +1,35 @@
+"""Key files as options: a public key to register, a private key to sign with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safehold.cli.context import Home
+from safehold.ledger.keys import PublicKey, SigningKey
+from safehold.model.errors import NotFound
+from safehold.model.ids import HostId, PartyId
+
+__all__ = ["host_signer", "party_signer", "read_public_key"]
+
+_MAX_BYTES = 16_384
+
+
+def read_public_key(path: Path) -> PublicKey:
+    """The key in a ``.pub`` file. Raises ``NotFound`` (``cli.key_file``) or ``InputInvalid``."""
+    try:
+        with path.open("rb") as file:
+            return PublicKey.parse(file.read(_MAX_BYTES).decode(errors="replace"))
+    except OSError as error:
+        raise NotFound(
+            "cli.key_file", f"the key file {path} cannot be read: {error.strerror}", "name another"
+        ) from error
+
+
+def host_signer(home: Home, host: HostId, path: Path | None) -> SigningKey:
+    """The private key of a host: the file given, or the one that this home made."""
+    return SigningKey.load(path) if path else home.host_key(host)
+
+
+def party_signer(home: Home, party: PartyId, path: Path | None) -> SigningKey:
+    """The private key of a party: the file given, or the one that this home made."""
+    return SigningKey.load(path) if path else home.party_key(party)

@@ -1,0 +1,94 @@
+"""``safehold open``: a release becomes a file again, with keys from the broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from safehold.broker.client import KeyOrder
+from safehold.cli.context import session_of
+from safehold.cli.grant_file import read_grant_file
+from safehold.cli.keys import host_signer
+from safehold.cli.kinds import HOST, MEMBER, words
+from safehold.cli.output import iso_time
+from safehold.model.errors import InputInvalid
+from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
+from safehold.readers import open_with_broker
+from safehold.state.standing import find_grant, resolve_release
+from safehold.vault.output import write_records
+
+__all__ = ["command"]
+
+_FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+
+@click.command(
+    "open",
+    epilog="Example: safehold open quill-works/word-problems@1 --host north-lab/trainer --grant grant.json --out records.jsonl",
+)
+@click.argument("release")
+@click.option("--host", type=HOST, required=True, help="The machine that opens.")
+@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new file: .jsonl, .csv or .parquet.")
+@click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
+@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
+@click.option("--member", type=MEMBER, help="Who opens it.")
+@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@click.pass_context
+def command(
+    context: click.Context,
+    release: str,
+    host: HostId,
+    grant_file: Path,
+    out: Path,
+    groups: str | None,
+    purpose: str,
+    member: MemberId | None,
+    key: Path | None,
+) -> None:
+    """Open RELEASE (PARTY/DATASET@VERSION) and write its records to a new file.
+
+    The broker decides by grant, holds and the host's newest inventory; each answer, yes or no, is an entry.
+    """
+    session = session_of(context)
+    form = _FORMS.get(out.suffix.lower())
+    if form is None:
+        raise InputInvalid(
+            "cli.out", f"{out.name}: the format is not clear", "end the name in .jsonl, .csv or .parquet"
+        )
+    file = read_grant_file(grant_file)
+    with session.open_home() as home:
+        with home.log.view() as view:
+            row = resolve_release(view, release)
+            grant = find_grant(view, file.grant)
+        covered = grant.groups if grant else row.groups
+        chosen = words(groups) if groups else [group for group in row.groups if group in covered]
+        order = KeyOrder(
+            release=row.release,
+            groups=[parse_group_name(group) for group in chosen] or list(row.groups),
+            purpose=parse_purpose(purpose),
+            host=host,
+            member=member,
+            grant=file.token,
+        )
+        signer = host_signer(home, host, key)
+        broker = home.broker(session.read_passphrase)
+        opening = open_with_broker(home.release_folder(row.dataset, row.version), order, broker, signer, home.clock)
+        written = write_records(opening.opened, out, form)  # type: ignore[arg-type]  # one of the three above
+    document = {
+        "release": release,
+        "digest": row.release,
+        "out": str(out),
+        "records": written.rows,
+        "sha256": written.sha256,
+        "as_sealed": written.as_source,
+        "groups": order.groups,
+        "lease_until": iso_time(opening.keys.until),
+        "entry": opening.keys.entry,
+    }
+    same = " They are, byte for byte, the file that was sealed." if written.as_source else ""
+    session.out.result(
+        document,
+        [f"Opened {release}: {written.rows:,} records in {out} (entry {opening.keys.entry}).{same}"],
+    )

@@ -1,0 +1,176 @@
+"""``safehold seal``: a file becomes a release."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan, Watched
+from safehold.cli.context import Home, Session, session_of
+from safehold.cli.keys import party_signer
+from safehold.cli.kinds import DATASET, HOST, words
+from safehold.model.errors import InputInvalid, NotFound
+from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
+from safehold.model.statements import SubjectCount
+from safehold.vault.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["command"]
+
+
+@click.command(
+    "seal",
+    epilog="Example: safehold seal train.jsonl --dataset quill-works/word-problems --groups question=question,answer=answer",
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--dataset", type=DATASET, required=True, help="The dataset that this is a release of.")
+@click.option("--groups", help="Column groups, GROUP=COLUMN[+COLUMN]…, comma-separated. Without: one group, data.")
+@click.option("--host", type=HOST, help="The machine that seals, and so has the plaintext.")
+@click.option("--key", type=click.Path(path_type=Path), help="The party's private key; without, the one made here.")
+@click.option("--purposes", default="training", show_default=True, help="What it may be used for, comma-separated.")
+@click.option("--people", multiple=True, help="CATEGORY:JURISDICTION=COUNT of people in it; may be repeated.")
+@click.option("--classification", default="confidential", show_default=True)
+@click.option("--order", help="The customer's order number.")
+@click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
+@click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")
+@click.option("--dry-run", is_flag=True, help="Show columns, groups and version, and write nothing.")
+@click.pass_context
+def command(
+    context: click.Context,
+    source: Path,
+    dataset: DatasetId,
+    groups: str | None,
+    host: HostId | None,
+    key: Path | None,
+    purposes: str,
+    people: tuple[str, ...],
+    classification: str,
+    order: str | None,
+    record_id: str | None,
+    again: bool,
+    dry_run: bool,
+) -> None:
+    """Seal SOURCE (JSONL, CSV or Parquet) as the next release of a dataset.
+
+    Interrupted or killed, it has published nothing that is not whole: run the same command again.
+    """
+    session = session_of(context)
+    wish = DeliveryOrder(
+        dataset=dataset,
+        groups=_groups(groups),
+        host=host,
+        classification=classification,
+        purposes=tuple(parse_purpose(word) for word in words(purposes)),
+        people=tuple(_people(text) for text in people),
+        order=order,
+        record_id=record_id,
+        again=again,
+    )
+    with session.open_home() as home:
+        delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by)
+        read = open_source(source)
+        if dry_run:
+            _show_plan(session, delivery.plan(read, wish))
+            return
+        delivery.plan(read, wish)
+        signer = party_signer(home, party_of(dataset), key)
+        keys = home.part_keys(session.read_passphrase)
+        watched = Watched(read, _progress(session, read.size_hint))
+        delivered = delivery.deliver(watched, wish, keys, signer)
+        session.out.progress_done()
+        countersigned = _countersign(home, delivery, delivered)
+    _show(session, delivered, countersigned)
+
+
+def _countersign(home: Home, delivery: Delivery, delivered: Delivered) -> bool:
+    """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
+    customer: PartyId = delivered.manifest.customer
+    try:
+        signer = home.party_key(customer)
+    except NotFound:
+        return False
+    delivery.countersign(delivered.folder, signer)
+    return True
+
+
+def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
+    started = last = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 1.0:
+            last = now
+            session.out.progress(
+                f"sealed {done:,} records, {done / (now - started):,.0f}/s ({size_hint:,} bytes in all)"
+            )
+
+    return show
+
+
+def _groups(text: str | None) -> dict[str, list[str]] | None:
+    if text is None:
+        return None
+    mapping: dict[str, list[str]] = {}
+    for word in words(text):
+        name, separator, columns = word.partition("=")
+        if not separator or not columns:
+            raise InputInvalid(
+                "cli.groups", f"{word[:60]!r} is no column group", "write GROUP=COLUMN, or GROUP=COLUMN+COLUMN"
+            )
+        mapping.setdefault(parse_group_name(name), []).extend(columns.split("+"))
+    return mapping
+
+
+def _people(text: str) -> SubjectCount:
+    what, _, count = text.partition("=")
+    category, _, jurisdiction = what.partition(":")
+    if not category or not jurisdiction or not count.isdecimal() or len(count) > 12:
+        raise InputInvalid(
+            "cli.people", f"{text[:60]!r} is no count of people", "write CATEGORY:JURISDICTION=COUNT: writers:DE=12"
+        )
+    return SubjectCount(category=category, jurisdiction=jurisdiction, count=int(count))
+
+
+def _show_plan(session: Session, plan: Plan) -> None:
+    document = {
+        "dry_run": True,
+        "release": f"{plan.dataset}@{plan.version}",
+        "parent": plan.parent,
+        "columns": [{"name": name, "type": kind} for name, kind in plan.columns],
+        "groups": dict(plan.groups),
+        "bytes": plan.size_hint,
+    }
+    session.out.result(
+        document, [f"Would seal {plan.dataset}@{plan.version} ({plan.size_hint:,} bytes). Nothing was written."]
+    )
+    group_of = {column: name for name, columns in plan.groups for column in columns}
+    session.out.table("", ["column", "type", "group"], [(name, kind, group_of[name]) for name, kind in plan.columns])
+
+
+def _show(session: Session, delivered: Delivered, countersigned: bool) -> None:
+    manifest = delivered.manifest
+    name = f"{manifest.dataset}@{manifest.version}"
+    document = {
+        "release": name,
+        "digest": delivered.release,
+        "rows": manifest.rows,
+        "bytes": manifest.size,
+        "parts": len(manifest.parts),
+        "groups": [group.name for group in manifest.groups],
+        "folder": str(delivered.folder),
+        "countersigned": countersigned,
+        "resumed": delivered.resumed,
+        "entry": delivered.entry.index,
+    }
+    how = "Recorded (sealed by an earlier run)" if delivered.resumed else "Sealed"
+    told = (
+        f"{how} {name}: {manifest.rows:,} records, {manifest.size:,} bytes in {len(manifest.parts)} files"
+        f" (entry {delivered.entry.index})."
+    )
+    session.out.result(document, [told, f"  {delivered.release}"])

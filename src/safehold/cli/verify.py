@@ -1,0 +1,125 @@
+"""``safehold verify``: check an exported ledger, a sealed release or a receipt. No key is needed, and no home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from safehold.cli.context import Session, session_of
+from safehold.cli.keys import read_public_key
+from safehold.ledger.audit import audit_export, read_verifier
+from safehold.ledger.export import CHECKPOINT_FILE
+from safehold.ledger.note import NoteVerifier
+from safehold.ledger.receipt import verify_receipt
+from safehold.model.encoding import pretty_json
+from safehold.model.errors import InputInvalid, NotFound
+from safehold.model.ids import Digest, parse_digest
+
+__all__ = ["command"]
+
+_MANIFEST = "manifest.json"
+_MAX_RECEIPT_BYTES = 4 << 20
+
+
+@click.command(
+    "verify", epilog="Example: safehold verify ledger-copy/ --verifier 'my-lab.example/custody+1a2b3c4d+AbCd…'"
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--verifier", help="The ledger's verifier line, as its operator gave it to you (ledgers and receipts).")
+@click.option("--signer", type=click.Path(path_type=Path), help="The supplier's public key (.pub) (releases).")
+@click.option("--digest", help="The release's digest, as the ledger names it (releases).")
+@click.pass_context
+def command(context: click.Context, path: Path, verifier: str | None, signer: Path | None, digest: str | None) -> None:
+    """Verify PATH: a folder made by `log export`, the folder of a release, or a .tlog-proof receipt.
+
+    Everything is recomputed from the bytes. Exit code 4 says that something does not hold, and what.
+    """
+    session = session_of(context)
+    if not path.exists():
+        raise NotFound("cli.verify_path", f"there is nothing at {path}", "name a folder or a receipt")
+    if path.is_file():
+        _verify_receipt(session, path, verifier)
+    elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
+        _verify_release(session, path, signer, parse_digest(digest) if digest else None)
+    else:
+        _verify_ledger(session, path, verifier)
+
+
+def _verify_ledger(session: Session, folder: Path, line: str | None) -> None:
+    known = NoteVerifier.parse(line) if line else read_verifier(folder)
+    report = audit_export(folder, known)
+    warning = "" if line else "The key was taken from the export itself: compare it with the line you were given."
+    document = {
+        "verified": "ledger",
+        "origin": report.checkpoint.origin,
+        "size": report.checkpoint.size,
+        "root": report.checkpoint.root.hex(),
+        "kinds": report.kinds,
+        "unknown": report.unknown,
+        "payloads": report.payloads,
+        "verifier": known.text,
+        "verifier_from": "option" if line else "export",
+    }
+    lines = [
+        f"Verified {report.checkpoint.size} entries and {report.payloads} payloads of {report.checkpoint.origin}.",
+        f"  root {report.checkpoint.root.hex()}",
+        f"  signed by {known.text}",
+    ]
+    if report.unknown:
+        lines.append(
+            f"  {report.unknown} entries are of kinds that this Safehold does not know: proven, not understood"
+        )
+    session.out.result(document, [*lines, *([f"  NOTE: {warning}"] if warning else [])])
+
+
+def _verify_release(session: Session, folder: Path, signer: Path | None, digest: Digest | None) -> None:
+    # Late: the auditor of a ledger needs no Arrow.
+    from safehold.vault.verify import verify_release
+
+    if signer is None:
+        raise InputInvalid(
+            "cli.verify_signer",
+            "whose signature must stand on the release?",
+            "give the supplier's key: --signer FILE.pub",
+        )
+    report = verify_release(folder, read_public_key(signer), expected=digest)
+    manifest = report.release.manifest
+    name = f"{manifest.dataset}@{manifest.version}"
+    document = {
+        "verified": "release",
+        "release": name,
+        "digest": report.release.digest,
+        "digest_expected": digest,
+        "files": report.files,
+        "bytes": report.size,
+        "signers": report.signers,
+        "unknown_signers": report.unknown_signers,
+    }
+    lines = [f"Verified {name}: {report.files} files, {report.size:,} bytes, signed by {', '.join(report.signers)}."]
+    if digest is None:
+        lines.append("  NOTE: give --digest (from the ledger) to know that it is this release and not an older one.")
+    session.out.result(document, lines)
+
+
+def _verify_receipt(session: Session, path: Path, line: str | None) -> None:
+    if line is None:
+        raise InputInvalid(
+            "cli.verify_verifier", "which ledger's receipt is it?", "give the ledger's verifier line: --verifier LINE"
+        )
+    with path.open("rb") as file:
+        entry = verify_receipt(file.read(_MAX_RECEIPT_BYTES), NoteVerifier.parse(line))
+    document = {
+        "verified": "receipt",
+        "entry": entry.index,
+        "size": entry.checkpoint.size,
+        "origin": entry.checkpoint.origin,
+        "statement": entry.body.decode(errors="replace"),
+    }
+    session.out.result(
+        document,
+        [
+            f"Verified: entry {entry.index} is in the ledger {entry.checkpoint.origin} of {entry.checkpoint.size} entries.",
+            pretty_json(entry.body.decode(errors="replace")),
+        ],
+    )
