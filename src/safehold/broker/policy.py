@@ -12,7 +12,7 @@ import msgspec
 from safehold.broker.grants import TokenRequest, VerifiedGrant
 from safehold.broker.request import KeyRequest
 from safehold.model.errors import Refused
-from safehold.model.ids import Digest, GrantId, Subject
+from safehold.model.ids import Digest, GrantId, Subject, party_of
 from safehold.state.standing import CurrentInventory, GrantRow, HoldRow, HostRow, ReleaseRow
 
 __all__ = ["BrokerPolicy", "Denial", "Facts", "decide", "hold_subjects"]
@@ -136,7 +136,7 @@ def _check_grant(facts: Facts) -> None:  # step 7
     request, grant, release, now = facts.request, facts.grant, facts.release, facts.now
     if release is None:
         raise Denial(7, "broker.no_release", "there is no such release", "see: safehold dataset list")
-    if grant is None or grant.grant != facts.token.grant or grant.revocation not in facts.token.revocations:
+    if grant is None or grant.grant != facts.token.grant or grant.revocation != facts.token.revocations[0]:
         raise Denial(7, "broker.grant_unknown", "this grant is not in the ledger", "ask the lab for a new grant")
     if now >= grant.until or now < grant.not_before:
         word = "has ended" if now >= grant.until else "has not begun"
@@ -144,6 +144,14 @@ def _check_grant(facts: Facts) -> None:  # step 7
     if grant.party != facts.host.party or grant.host not in (None, facts.host.host):
         raise Denial(
             7, "broker.grant_holder", f"{grant.grant} is for {grant.host or grant.party}", "use the grant of this host"
+        )
+    if request.member is not None and party_of(request.member) != facts.host.party:
+        # Who sits at the host is its party's word. Nobody else's people may be named into the ledger by it.
+        raise Denial(
+            7,
+            "broker.member_party",
+            f"{request.member} is not of {facts.host.party}, whose host asks",
+            "name a member of the host's own party, or none",
         )
     if grant.dataset != release.dataset:
         raise Denial(7, "broker.grant_dataset", f"{grant.grant} is for {grant.dataset}", "ask for a release of that")

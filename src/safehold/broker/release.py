@@ -85,10 +85,11 @@ class Broker:
         progress = _Progress()
         try:
             return self._release(body, proof, progress)
-        except StorageFailed:
+        except StorageFailed as error:
             if progress.step <= 8:
                 raise  # not recorded, so not released: there is nothing to refuse into
-            return self._refuse(progress, Denial(progress.step, "broker.internal", "the keys could not be read"))
+            failed = Denial(progress.step, "broker.internal", "the keys could not be read", "ask again")
+            return self._refuse(progress, failed, error)
         except Denial as denial:
             return self._refuse(progress, denial)
         except SafeholdError as error:
@@ -113,9 +114,7 @@ class Broker:
         progress.step = 4
         released, entry = self._decide_and_append(request, proof, token, host, progress)  # 4 - 8
         progress.step = 9
-        with self._log.view() as view:
-            manifest = parse_manifest(view.payload(request.release) or b"")
-        keys = self._keys.unwrap(request.release, [part.file for part in manifest.files(request.groups)])
+        keys = self._unwrap(request, released)
         progress.step = 10
         sealed = seal_keys(keys, request.reader, request.request, request.release)
         progress.step = 11
@@ -127,6 +126,19 @@ class Broker:
             sealed=sealed,
             receipt=self._log.receipt(entry),
         )
+
+    def _unwrap(self, request: KeyRequest, released: KeyReleased) -> Mapping[str, bytes]:  # 9
+        with self._log.view() as view:
+            body = view.payload(request.release) or b""
+        # The payload table is not proven by the tree; its digest is. A manifest put in its place names no file here.
+        manifest = parse_manifest(body)
+        if sha256_digest(body) != request.release or manifest.dataset != released.dataset:
+            raise Denial(9, "broker.manifest", "the manifest kept here is not that of the release", "run safehold fsck")
+        files = [part.file for part in manifest.files(request.groups)]
+        keys = self._keys.unwrap(request.release, files)
+        if not files or keys.keys() != set(files):
+            raise Denial(9, "broker.keys", "the key store gave other keys than were asked for", "run safehold fsck")
+        return keys
 
     def _verify_possession(self, body: bytes, request: KeyRequest, proof: Proof) -> HostRow:  # 3
         with self._log.view() as view:
@@ -186,7 +198,7 @@ class Broker:
             policy=self._policy,
         )
         inventories = decide(facts)  # 4 - 7
-        if release is None:
+        if release is None or grant is None:  # decided above; said again for whoever changes the decision
             raise Denial(7, "broker.no_release", "there is no such release")
         return KeyReleased(
             t=now,
@@ -203,7 +215,7 @@ class Broker:
             purpose=request.purpose,
             inventories=inventories,
             reader=sha256_digest(request.reader),
-            until=now + self._policy.lease * _MICROSECONDS,
+            until=min(now + self._policy.lease * _MICROSECONDS, grant.until),
         )
 
     def _refusal(self, denial: Denial, request: KeyRequest | None, grant: GrantId | None, now: int) -> KeyRefused:
@@ -216,16 +228,30 @@ class Broker:
             grant=grant,
             step=denial.step,
             code=denial.code,
-            reason=denial.message[:1000],
-            hint=denial.hint[:1000],
+            reason=_plain(denial.message),
+            hint=_plain(denial.hint),
         )
 
     def _refuse(self, progress: _Progress, denial: Denial, cause: BaseException | None = None) -> SealedKeys:
         """Record a refusal unless it is recorded already, and raise it."""
         if denial.entry is None:
-            statement = self._refusal(denial, progress.request, progress.grant, self._clock())
-            denial = _recorded(denial, self._log.append_statements(statement)[0].index)
+            try:
+                statement = self._refusal(denial, progress.request, progress.grant, self._clock())
+                denial = _recorded(denial, self._log.append_statements(statement)[0].index)
+            except StorageFailed:
+                raise
+            except Exception as error:  # refuses: nothing leaves, and the caller learns that nothing was recorded
+                raise StorageFailed(
+                    "broker.not_recorded",
+                    "the request was refused, and its refusal could not be recorded",
+                    "show this to whoever runs the broker",
+                ) from error
         raise denial from cause
+
+
+def _plain(text: str) -> str:
+    """One line in bounds: a reason may quote what the asker sent, and people read it in terminals and pages."""
+    return "".join(character if character.isprintable() else "?" for character in text[:1000])
 
 
 def _recorded(denial: Denial, entry: int) -> Denial:
