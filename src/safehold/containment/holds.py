@@ -18,9 +18,20 @@ import msgspec
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
 from safehold.model.errors import Conflict, InputInvalid, NotFound, Refused
-from safehold.model.ids import DecisionId, Digest, HoldId, HostId, KeyId, MemberId, PartyId, Subject, parse_hold_id
+from safehold.model.ids import (
+    DecisionId,
+    Digest,
+    HoldId,
+    HostId,
+    KeyId,
+    MemberId,
+    PartyId,
+    Subject,
+    parse_hold_id,
+    party_of,
+)
 from safehold.model.statements import DecisionMade, HoldLifted, HoldPlaced
-from safehold.state.standing import active_holds, find_host, list_grants, list_hosts, read_inventories
+from safehold.state.standing import GrantRow, active_holds, find_host, list_grants, list_hosts, read_inventories
 
 __all__ = ["Containment", "Effect", "Lifted", "Suspended", "preview"]
 
@@ -28,7 +39,10 @@ _MAX_REASON = 2000
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """What a hold on ``subject`` stops as of now: hosts, grants that are alive, leases still running."""
+    """What a hold on ``subject`` stops as of now: hosts, grants that are alive, leases still running.
+
+    A hold on a party stops its hosts, and its data in everybody's hands: grants and leases of both are named.
+    """
 
     subject: Subject
     hosts: tuple[HostId, ...]
@@ -144,19 +158,30 @@ def preview(view: View, subject: Subject, now: int) -> Effect:
     """What a hold on ``subject`` would stop; changes nothing. ``NotFound`` for a subject that is not known."""
     _check_subject(view, subject)
     hosts = _covered_hosts(view, subject)
-    grants = tuple(
-        grant.grant
-        for grant in list_grants(view)
-        if grant.until > now and (grant.host in hosts or subject.id in (grant.grant, grant.party, grant.dataset))
-    )
-    column = {"party": "party", "host": "host", "member": "member", "dataset": "dataset", "release": "release"}
+    grants = tuple(grant.grant for grant in list_grants(view) if grant.until > now and _stops(subject, grant))
     running = view.rows(
-        f'SELECT count(*) FROM key_release WHERE until > ? AND "{column.get(subject.kind, "grant")}" = ?',
+        "SELECT count(*) FROM key_release k LEFT JOIN release r ON r.release = k.release"
+        f' WHERE k.until > ?1 AND (k."{subject.kind}" = ?2 OR (?3 AND r.party = ?2))',
         now,
         subject.id,
+        subject.kind == "party",
     )
     held = tuple(hold.hold for hold in active_holds(view, [subject]))
     return Effect(subject, hosts, grants, running[0][0], held)
+
+
+def _stops(subject: Subject, grant: GrantRow) -> bool:
+    """Whether a hold on ``subject`` stops all that ``grant`` allows. Compared by kind: ids of two kinds may be equal."""
+    match subject.kind:
+        case "party":
+            return subject.id in (grant.party, party_of(grant.dataset))
+        case "host":
+            return grant.host == subject.id
+        case "dataset":
+            return grant.dataset == subject.id
+        case "grant":
+            return grant.grant == subject.id
+    return False  # a member or one release: the grant goes on for others
 
 
 def _covered_hosts(view: View, subject: Subject) -> tuple[HostId, ...]:
@@ -177,7 +202,8 @@ def _check_clean(view: View, subject: Subject, since: int) -> None:
     for host in _covered_hosts(view, subject):
         row = find_host(view, host)
         inventories = read_inventories(view, host)
-        if row is None or not inventories or any(seen.until < since for seen in inventories):
+        # As in the broker, the older of the two times: a clock set forward does not date a report after the hold.
+        if row is None or not inventories or any(min(seen.until, seen.t) < since for seen in inventories):
             raise Refused(
                 "containment.not_clean",
                 f"{host} has not reported since the hold was placed",
