@@ -23,6 +23,7 @@ from safehold.model.statements import (
     RunDeclared,
     Statement,
 )
+from safehold.registry.people import control_characters
 
 __all__ = ["Registry"]
 
@@ -44,11 +45,20 @@ class Registry:
         return self._by
 
     def add_party(self, party: PartyId, role: Literal["lab", "supplier"], title: str, key: PublicKey) -> Entry:
-        """A party and the key that signs for it. Raises ``Conflict`` (``registry.exists``)."""
+        """A party and the key that signs for it. Raises ``Conflict`` (``registry.exists``, ``registry.key_taken``)."""
         _check_title(title)
+
+        def check(view: View) -> None:
+            _absent(view, "party", party)
+            taken = view.rows("SELECT party FROM party WHERE key = ?", key.line)
+            if taken:
+                # What one of them signs would stand as the other's word.
+                raise Conflict(
+                    "registry.key_taken", f"{taken[0][0]} has this key already", "give each party a key of its own"
+                )
+
         return self._append(
-            PartyRegistered(t=self._clock(), by=self._by, party=party, role=role, title=title, key=key.line),
-            lambda view: _absent(view, "party", party),
+            PartyRegistered(t=self._clock(), by=self._by, party=party, role=role, title=title, key=key.line), check
         )
 
     def add_member(self, member: MemberId) -> Entry:
@@ -168,5 +178,5 @@ def _present(view: View, kind: _Kind, name: str) -> None:
 
 
 def _check_title(title: str) -> None:
-    if len(title) > _MAX_TITLE or any(ord(character) < 0x20 for character in title):
+    if len(title) > _MAX_TITLE or control_characters(title):
         raise InputInvalid("registry.title", f"a title is one line of at most {_MAX_TITLE} characters")
