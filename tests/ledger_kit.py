@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +133,14 @@ def open_log(folder: Path, make_store: Callable[[Path], Store] = SqliteStore, ke
     """A log with the projections of ``state`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     return Log(make_store(folder / "ledger.db"), CheckpointLock(folder / "lock.db"), key, ORIGIN, StateProjector())
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where the system has one: for tests of order and bytes, not of durability."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None, prefix="safehold-") as folder:
+        yield Path(folder)
 
 
 class NoProjections:

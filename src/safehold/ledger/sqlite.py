@@ -183,6 +183,9 @@ class SqliteStore:
                 return
             try:
                 connection.execute("BEGIN")
+                connection.execute(
+                    "SELECT 1 FROM entry LIMIT 1"
+                ).fetchall()  # the snapshot is of now, not of the first use
                 try:
                     yield _Connection(connection)
                 finally:
