@@ -48,14 +48,14 @@ def holds_on(case: Case, subjects: Iterable[tuple[str, str]]) -> tuple[Hold, ...
 def usable_times(case: Case, host: Host, release: Release, grant: Grant) -> tuple[Usable, ...]:
     """When ``host`` could open ``release`` by ``grant``: the life of the grant less the holds that stop it.
 
-    The holds are those that the broker obeys for such a request, but for those on a member: another member of the
-    host could still have asked.
+    The holds are those that the broker obeys for such a request (who asks, what is asked for, who made it), but for
+    those on a member: another member of the host could still have asked.
     """
     stopping = holds_on(
         case,
         (
             ("party", host.party),
-            ("party", grant.party),
+            ("party", release.party),
             ("host", host.host),
             ("dataset", release.dataset),
             ("release", release.release),

@@ -133,12 +133,21 @@ def _releases(report: Report) -> str:
         (
             f'<span class="name">{_text(one.name)}</span><small>{_text(count_words(one.rows, "row"))}</small>',
             _badge(one.verdict),
-            _list(one.reasons),
+            _reasons(one.reasons, one.hosts),
             _entries(one.evidence),
         )
         for one in ordered
     )
     return _grid(("release", "verdict", "by what", "evidence"), rows, "verdicts") if ordered else "<p>None.</p>"
+
+
+def _reasons(reasons: Sequence[str], hosts: Sequence[str]) -> str:
+    """A line a host; its name stands out."""
+    rows = []
+    for reason in reasons:
+        host = next((host for host in hosts if reason.startswith(f"{host}: ")), "")
+        rows.append(f"<li>{f'<b>{_text(host)}</b> ' if host else ''}{_text(reason.removeprefix(f'{host}: '))}</li>")
+    return f"<ul>{''.join(rows)}</ul>"
 
 
 def _hosts(report: Report) -> str:
@@ -175,7 +184,9 @@ def _windows(report: Report) -> str:
 
 
 def _answer(answer: Answer) -> str:
-    reply = _badge(answer.verdict) if answer.verdict else f'<span class="badge plain">{_text(answer.reply)}</span>'
+    reply = (
+        _badge(answer.verdict) if answer.verdict else f'<span class="badge plain">{_text(answer.reply_words)}</span>'
+    )
     notes = [f"<dt>evidence</dt><dd>{_entries(answer.evidence)}</dd>" if answer.evidence else ""]
     notes.append(f"<dt>coverage</dt><dd>{_text(answer.coverage)}</dd>")
     if answer.reply == "unknown":

@@ -28,7 +28,7 @@ h2{font-size:21px;line-height:1.3;margin:0 0 14px}
 h3{font-size:16.5px;line-height:1.4;margin:0 0 6px}
 p{margin:0 0 10px;max-width:78ch}
 .eyebrow{color:var(--soft);font-weight:600;margin:0}
-.about,small,.summary+div{color:var(--soft)}
+.about,small{color:var(--soft)}.about{max-width:none}
 section{margin-top:44px}
 .counts{list-style:none;display:flex;flex-wrap:wrap;gap:12px;margin:22px 0 0;padding:0}
 .counts li{display:flex;align-items:baseline;gap:10px;padding:10px 18px 10px 14px;border-radius:8px;border-left:5px solid}
@@ -46,13 +46,13 @@ table{border-collapse:collapse;width:100%;font-size:14.5px;line-height:1.45}
 th{text-align:left;font-weight:600;color:var(--soft);font-size:13px;padding:0 18px 6px 0;border-bottom:1px solid var(--line);white-space:nowrap}
 td{vertical-align:top;padding:9px 18px 9px 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere;min-width:84px}
 th:last-child,td:last-child{padding-right:0}
-.verdicts td:first-child{min-width:200px}.verdicts td:nth-child(2){min-width:176px}.verdicts td:last-child{min-width:96px;max-width:170px}
+.verdicts td:first-child{min-width:236px}.verdicts td:nth-child(2){min-width:176px}.verdicts td:last-child{min-width:96px;max-width:170px}
 .name{font-weight:600;display:block}small{font-size:13px;display:block}
 td ul{margin:0;padding:0;list-style:none}td li+li{margin-top:6px}
 ul{padding-left:20px;margin:0 0 10px}
 .entries{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:13px;color:var(--soft);overflow-wrap:anywhere}
 article{padding:20px 0 18px;border-top:1px solid var(--line)}
-article table{font-size:13.5px}article td{padding-top:6px;padding-bottom:6px}
+article table{font-size:13.5px}article td{padding-top:6px;padding-bottom:6px}article td:nth-child(-n+3){min-width:128px}
 article .badge{margin-left:6px;font-size:12.5px}
 .number{display:inline-block;min-width:30px;color:var(--soft);font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:3px 16px;margin:10px 0 0;font-size:13.5px}
@@ -86,6 +86,6 @@ rect.inner{fill:var(--inner)}rect.outer{fill:var(--outer);stroke:var(--inner);st
 @media(max-width:700px){main{padding:24px 16px 48px}h1{font-size:26px}dl{grid-template-columns:1fr}}
 @media print{:root{--paper:#fff;--ink:#000;--soft:#444;--line:#ccc}
 body{font-size:12px}main{max-width:none;padding:0}h1{font-size:24px}section{margin-top:26px}.scroll{overflow:visible}.timeline{min-width:0}
-table,article table{font-size:10.5px}tr,figure,h2,h3{break-inside:avoid}h2,h3{break-after:avoid}
+table,article table{font-size:10px}td,article td{min-width:0!important;padding-right:8px}th{padding-right:8px;white-space:normal}tr,figure,h2,h3{break-inside:avoid}h2,h3{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """.strip()

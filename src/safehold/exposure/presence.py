@@ -139,7 +139,7 @@ def find_presences(case: Case) -> tuple[Presence, ...]:
 def _find_presence(
     case: Case, host: Host, observations: Sequence[Observation], findings: dict[str, tuple[Finding, ...]]
 ) -> Presence:
-    begin = _begin(case, host, observations)
+    begin = min([_known_from(case, host), *(observation.since for observation in observations)])
     by_environment = dict[str, list[Observation]]()
     for observation in observations:
         by_environment.setdefault(observation.environment, []).append(observation)
@@ -163,12 +163,10 @@ def _find_presence(
     )
 
 
-def _begin(case: Case, host: Host, observations: Sequence[Observation]) -> int:
-    """The first moment at which the ledger knows of the host: before it, no key and no data were there."""
-    times = [host.t, *(observation.since for observation in observations)]
-    times += [released.t for released in case.key_releases if released.host == host.host]
-    times += [release.t for release in case.releases if release.host == host.host]
-    return min(times)
+def _known_from(case: Case, host: Host) -> int:
+    """Since when the host can have had keys or data, and so since when silence of it counts."""
+    times = [host.t, *(released.t for released in case.key_releases if released.host == host.host)]
+    return min(times + [release.t for release in case.releases if release.host == host.host])
 
 
 def _judge(
@@ -185,6 +183,8 @@ def _judge(
         if observation.readable and observation.inventory not in findings
         for span in _clean_evidence(observation, tolerance(host), case.now)
     )
+    # Where two reports contradict each other, the bad one is believed: the clean one bounds nothing there.
+    clean = _without(clean, merge_spans(_bad_evidence(observation, case.now) for observation in bad))
     runs = _held_runs(case, begin, bad, clean, findings)
     seen = merge_spans((*clean, *(_bad_evidence(observation, case.now) for observation in bad)))
     unobserved, unknown = _unobserved(case, host, seen)
@@ -225,22 +225,20 @@ def _held_runs(
 
 def _clean_between(clean: Sequence[Span], after: int, before: int) -> bool:
     """Whether there is clean evidence from ``after`` to ``before``; overlapping spans have nothing between them."""
-    if before <= after:
-        return False
     at = _next_clean(clean, after)
-    return at is not None and at <= before
+    return at is not None and at < before
 
 
-def _next_clean(clean: Sequence[Span], at: int) -> int | None:
-    """The first clean evidence at or after ``at``; ``clean`` is merged, so its ends are sorted too."""
-    place = bisect_left(clean, at, key=lambda span: span.end)
-    return max(clean[place].start, at) if place < len(clean) else None
+def _next_clean(clean: Sequence[Span], end: int) -> int | None:
+    """Where clean evidence begins after a bad span that ends at ``end``; ``clean`` is merged and leaves bad spans out."""
+    place = bisect_left(clean, end, key=lambda span: span.start)
+    return clean[place].start if place < len(clean) else None
 
 
-def _last_clean(clean: Sequence[Span], at: int) -> int | None:
-    """The last clean evidence at or before ``at``."""
-    place = bisect_right(clean, at, key=lambda span: span.start)
-    return min(clean[place - 1].end, at) if place else None
+def _last_clean(clean: Sequence[Span], start: int) -> int | None:
+    """Where clean evidence ends before a bad span that begins at ``start``."""
+    place = bisect_right(clean, start, key=lambda span: span.end)
+    return clean[place - 1].end if place else None
 
 
 def _held_run(
@@ -272,7 +270,7 @@ def _held_run(
 
 def _unobserved(case: Case, host: Host, seen: Sequence[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """All unobserved spans, and of them the parts that may hide the thing."""
-    start = min(host.t, case.now)
+    start = min(_known_from(case, host), case.now)
     if not seen:
         # Nothing was ever seen: unknown however short the time, since there is no evidence to be near to.
         begin = start if case.window is None else min(max(start, case.window.start), case.now)
@@ -280,8 +278,8 @@ def _unobserved(case: Case, host: Host, seen: Sequence[Span]) -> tuple[tuple[Spa
     unobserved, unknown = list[Span](), list[Span]()
     edges = [(None, seen[0].start), *((a.end, b.start) for a, b in pairwise(seen))]
     for after, before in (*edges, (seen[-1].end, case.now)):
-        gap = Span(start if after is None else after, before)
-        if gap.end - gap.start <= tolerance(host):
+        gap = Span(start if after is None else max(after, start), before)
+        if gap.start >= gap.end or gap.end - (gap.start if after is None else after) <= tolerance(host):
             continue
         unobserved.append(gap)
         if case.window is None:

@@ -86,7 +86,7 @@ def _judged(verdict: Verdict, name: str, reasons: Sequence[str], width: int) -> 
 
 def _answer(answer: Answer, width: int, *, tables: bool) -> list[Line]:
     tone: Tone = answer.verdict or "plain"
-    lines = _wrapped(f"{answer.question} {answer.reply}", width, tone, f"{answer.number:>4}  ")
+    lines = _wrapped(f"{answer.question} {answer.reply_words}", width, tone, f"{answer.number:>4}  ")
     lines += _wrapped(answer.summary, width, "plain", "      ")
     lines += _table(answer.table, width) if tables else ()
     if answer.evidence:

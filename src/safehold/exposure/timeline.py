@@ -25,7 +25,7 @@ _WIDTH: Final = 1120
 _LEFT: Final = 206
 _RIGHT: Final = 12
 _ROW: Final = 22
-_LANE: Final = 58
+_LANE: Final = 64
 _BAR: Final = 14
 _STRIP: Final = 9
 _HOUR: Final = 3_600_000_000
@@ -200,10 +200,10 @@ def _notice(axis: Axis, at: int, words: str, kind: str) -> tuple[float, float, s
 
 
 def _lane(report: Report, host: HostLine, axis: Axis, top: float) -> list[str]:
-    bar, parts = top + 25, list[str]()
+    bar, parts = top + 32, list[str]()
     parts.append(f'<line class="lane-line" x1="0" x2="{_WIDTH}" y1="{top:.1f}" y2="{top:.1f}"/>')
-    parts.append(_label("host", 4, top + 29, _shortened(host.host, 30)))
-    parts.append(_label(f"verdict {host.verdict}", 4, top + 44, VERDICT_WORDS[host.verdict]))
+    parts.append(_label("host", 4, top + 36, _shortened(host.host, 30)))
+    parts.append(_label(f"verdict {host.verdict}", 4, top + 51, VERDICT_WORDS[host.verdict]))
     known = Span(host.observed_from, report.now)
     parts.append(_span_rect("observed", known, axis, (bar, _BAR), f"{host.host}: observed"))
     for span in host.unobserved:
@@ -246,7 +246,7 @@ def _gather(marks: Iterable[Mark], axis: Axis) -> list[_Glyph]:
 
 
 def _glyphs(marks: Iterable[Mark], axis: Axis, bar: float, *, above: bool) -> list[str]:
-    parts, free = list[str](), -1e9
+    parts, taken = list[str](), [-1e9, -1e9]
     for glyph in _gather(marks, axis):
         first = glyph.marks[0]
         title = "; ".join(f"#{mark.entry} {time_words(mark.t)} {mark.words}" for mark in glyph.marks[:12])
@@ -254,10 +254,12 @@ def _glyphs(marks: Iterable[Mark], axis: Axis, bar: float, *, above: bool) -> li
         parts.append(_shape(first.kind, glyph.x, bar, f"{what}: {title}"))
         label = f"#{first.entry}" if len(glyph.marks) == 1 else f"{len(glyph.marks)}×"
         half = len(label) * _LETTER / 2
-        if glyph.x - half > free + 3:
-            # A label that would run into its neighbour is left out: the glyph keeps it as its title.
-            parts.append(_label("entry", glyph.x, bar - 14 if above else bar + _BAR + 17, label, "middle"))
-            free = glyph.x + half
+        # Two rows of labels; one that would run into both its neighbours is left out: the glyph has it as its title.
+        row = next((row for row, free in enumerate(taken) if glyph.x - half > free + 3 and (above or not row)), None)
+        if row is not None:
+            y = bar - 15 - 10 * row if above else bar + _BAR + 17
+            parts.append(_label("entry", glyph.x, y, label, "middle"))
+            taken[row] = glyph.x + half
     return parts
 
 

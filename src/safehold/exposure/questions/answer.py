@@ -42,6 +42,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     coverage: str
     fallback: str
 
+    @property
+    def reply_words(self) -> str:
+        """``yes`` or ``no`` where the question asks that, else ``answered``; ``unknown`` stays."""
+        asks = self.question.startswith(("Did ", "Is "))
+        return self.reply if asks or self.reply == "unknown" else "answered"
+
 
 def entries_of(*groups: Iterable[int | None]) -> tuple[int, ...]:
     """Entry indices of all groups, each once, in order; None (no entry) is left out."""
