@@ -1,10 +1,9 @@
 """The agent: lists what a Python environment holds and would run at start, without running any of it.
 
-One file, standard library alone, Python 3.9 or later, POSIX. Run as ``python3 -I -S agent.py``: isolated and
-without ``site``, so that no ``.pth`` file and no ``sitecustomize`` runs inside it. It imports and unmarshals nothing
-of the environment, opens regular files alone and never through a symbolic link, and bounds what it reads. What it
-could not look at is under ``skipped``: *unknown*, never clean. Contents hold no time, host or absolute path: the
-same contents have the same digest everywhere. The formats: ``docs/spec/inventory.md``.
+One file, standard library alone, Python 3.9 or later, POSIX. Run as ``python3 -I -S agent.py``: isolated and without
+``site``, so that no start-up hook runs inside it. It imports and unmarshals nothing of the environment, opens regular
+files alone and never through a symbolic link, and bounds what it reads. What it could not look at is ``skipped``:
+*unknown*, never clean. Contents hold no time, host or absolute path. The formats: ``docs/spec/inventory.md``.
 """
 
 from __future__ import annotations
@@ -69,6 +68,8 @@ def contents_digest(contents: dict[str, Any]) -> str:
 def shown(raw: bytes) -> str:
     r"""Any bytes as safe text, reversibly: UTF-8 as it is, all else, and the backslash, as ``\xNN``."""
     text = raw.decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     return _ODD.sub(lambda odd: "".join(f"\\x{byte:02x}" for byte in odd[0].encode("utf-8", "surrogateescape")), text)
 
 
@@ -136,13 +137,13 @@ class _Site:
             self.skip(b".", "file-lists-left-out")
             distributions = [dict(one, files=[]) for one in distributions]
         return {
-            "altered": sorted(self.altered, key=canonical), "distributions": distributions, "hooks": seen,
-            "missing": sorted(self.missing, key=canonical), "pyc": sorted(self.pycs, key=canonical), "unowned": unowned,
+            "altered": sorted(self.altered, key=str), "distributions": distributions, "hooks": seen,
+            "missing": sorted(self.missing, key=str), "pyc": sorted(self.pycs, key=str), "unowned": unowned,
             "skipped": [{"path": path, "reason": reason} for path, reason in sorted(self.skipped)],
         }  # fmt: skip
 
     def item(self, path: bytes, **more: Any) -> dict[str, Any]:
-        return dict(more, path=shown(path), sha256=self.sha256(path), size=self.files.get(path, (0,))[0])
+        return dict(path=shown(path), sha256=self.sha256(path), size=self.files.get(path, (0,))[0], **more)
 
     def skip(self, path: bytes, reason: str) -> None:
         self.skipped.add((shown(path), reason))
@@ -199,9 +200,11 @@ class _Site:
         if path in self.files and key not in self.known:
             stamp = self.files[path][2] + "="
             entry = str(self.cache.get(key))
-            if not entry.startswith(stamp):
+            settled = entry.startswith(stamp)
+            if not settled:
                 entry = stamp + (self.content(path, 16 if header else self.hash_limit, not header) or b"").hex()
-            if not entry.endswith("=") and int(stamp.split(":")[2]) < self.started - _SETTLED_NS:
+                settled = not entry.endswith("=") and int(stamp.split(":")[2]) < self.started - _SETTLED_NS
+            if settled:
                 self.fresh[key] = entry
             self.known[key] = entry[len(stamp) :]
         return self.known.get(key, "")
@@ -258,32 +261,31 @@ class _Site:
         if not rows or len(raw) > _RECORD_BYTES:
             self.skip(where, "bad-form")
             return "unreadable", []
-        files: dict[bytes, str] = {}
+        files: dict[str, str] = {}
         for row in rows:
             path = self.place(row[0].encode("utf-8", "surrogateescape")) if row and row[0] else None
             if path is not None:
                 self.owners.setdefault(path, owner)
-                if self.check(path, row[1] if len(row) > 1 else "", path in (where, where + b".jws", where + b".p7s")):
-                    files[path] = self.sha256(path)
-        return "checked", sorted([shown(path), found] for path, found in files.items())
+                files[shown(path)] = self.check(path, row[1] if len(row) > 1 else "", path == where)
+        return "checked", sorted([path, found] for path, found in files.items() if found)
 
-    def check(self, path: bytes, claim: str, excused: bool) -> bool:
-        """Compare one row with its file. False where there is none to list."""
+    def check(self, path: bytes, claim: str, excused: bool) -> str:
+        """Compare one row with its file; return the file's hash, or nothing where there is none to list."""
         cache = path.endswith(b".pyc") and _CACHE.fullmatch(path)
         if path not in self.files:
-            above = path.split(b"/")
+            above = path.split(b"/", 64)
             hidden = {b".", *(b"/".join(above[: count + 1]) for count in range(len(above)))} & self.unseen
             if not cache and path not in self.folders and not hidden:  # hidden is unknown, not missing
-                self.missing.append({"owner": self.owners[path], "path": shown(path)})
-            return False
+                self.missing.append({"path": shown(path), "owner": self.owners[path]})
+            return ""
         if cache and not claim:
-            return False
+            return ""
         found = self.sha256(path)
         if not claim.startswith("sha256=") and not excused:
             self.skip(path, "hash-algorithm" if claim else "no-hash")
         elif found and claim and claim[7:] != base64.urlsafe_b64encode(bytes.fromhex(found)).decode().rstrip("="):
             self.altered.append(self.item(path, expected=shown(claim[7:99].encode()), owner=self.owners[path]))
-        return True
+        return found
 
     def place(self, named: bytes) -> bytes | None:
         """A path of RECORD relative to the site folder; None, and listed, where it leaves the environment.
@@ -327,7 +329,7 @@ class _Site:
         source = (cache.group(1) or b"") + cache.group(2) + b".py" if cache else path[:-1]
         header = bytes.fromhex(self.sha256(path, header=True))
         size, mtime, _ = self.files.get(source, (0, 0, ""))
-        stamp = b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in (mtime, size))
+        stamp = ((size & 0xFFFFFFFF) << 32 | mtime & 0xFFFFFFFF).to_bytes(8, "little")
         problem = "hash-based" if header[4:5] in (b"\1", b"\3") else "source-differs"
         problem = "" if header[4:] == bytes(4) + stamp else problem
         if source not in self.files:
@@ -346,9 +348,7 @@ def _find(folder: bytes) -> tuple[bytes, bytes]:
     patterns = (b"/lib*/python*/site-packages", b"/lib*/python*/dist-packages", b"/local/lib/python*/dist-packages")
     found = {os.path.realpath(name) for tail in patterns for name in glob.glob(base + tail)}
     if len(found) != 1:
-        raise AgentError(
-            2, f"{shown(folder)} has {len(found)} site-packages folders, not one: {sorted(map(shown, found))}"
-        )
+        raise AgentError(2, f"{shown(folder)}: not one site-packages folder, but {sorted(map(shown, found))}")
     return folder, found.pop()
 
 
@@ -359,7 +359,7 @@ def interpreter(folder: bytes) -> dict[str, Any]:
         text = b"".join(_read(root + b"/pyvenv.cfg", 1 << 16))
     except OSError:
         text = b""
-    pairs = dict(re.findall(rb"^\s*([\w-]+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    pairs = {line.partition(b"=")[0].strip().lower(): line.partition(b"=")[2].strip() for line in text.splitlines()}
     version, system = pairs.get(b"version", b"")[:64], pairs.get(b"include-system-site-packages", b"").lower()
     return {"site": shown(os.path.relpath(site, root)), "system_packages": system == b"true", "version": shown(version)}
 
@@ -434,7 +434,7 @@ def _send(path: str, message: dict[str, Any], key: str | None) -> None:
         done = subprocess.run(command, input=data, capture_output=True, env=known, timeout=60, check=False)
         if done.returncode:
             raise AgentError(4, f"ssh-keygen did not sign: {done.stderr.decode(errors='replace').strip()}")
-        _write(path + ".sig", done.stdout)
+        _write(path[:-5] + ".sig", done.stdout)
     _write(path, data)
 
 

@@ -8,7 +8,6 @@ holds; that is why its word alone never lifts a hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
@@ -32,8 +31,6 @@ __all__ = [
     "Interpreter",
     "InventoryConfirmation",
     "InventoryReport",
-    "Item",
-    "ItemKind",
     "Missing",
     "Skipped",
     "Unowned",
@@ -42,14 +39,11 @@ __all__ = [
     "verify_message",
 ]
 
-ItemKind = Literal["distribution", "file", "hook", "unowned", "altered", "missing", "pyc", "skipped"]
-
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
 """64 lower-case hex digits; empty where the agent could not hash the file (then it is among ``skipped``)."""
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _ENVIRONMENT: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-f]{2})")
-_FOLDER: Final = re.compile(r"([^-]*)-(.*?)(?:\.dist-info|(?:-py[0-9][^-]*)?\.egg-info)", re.DOTALL)
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,16 +148,6 @@ class _Agent(_Strict, frozen=True):
     version: str
 
 
-class Item(msgspec.Struct, frozen=True):
-    """One thing of an inventory, in the form that advisories are matched with; empty where it does not apply."""
-
-    kind: ItemKind
-    name: str
-    version: str
-    path: str
-    sha256: str
-
-
 class InventoryReport(_Strict, frozen=True, tag_field="format", tag="safehold-inventory-report-v1"):
     """What one sweep found. ``observed`` in µs UTC by ``clock``; ``full``: every file was hashed in this sweep."""
 
@@ -183,31 +167,6 @@ class InventoryReport(_Strict, frozen=True, tag_field="format", tag="safehold-in
         contents = self.contents
         hooks = sum(not hook.owner for hook in contents.hooks)
         return len(contents.unowned) + len(contents.altered) + len(contents.missing) + hooks
-
-    def items(self) -> Iterator[Item]:
-        """Everything that an advisory could name, one by one.
-
-        A distribution comes twice where its folder and its METADATA disagree: both are names that it goes by.
-        """
-        for one in self.contents.distributions:
-            wheel = one.origin_hash if one.origin == "archive" else ""
-            yield Item("distribution", one.name, one.version, one.folder, wheel)
-            folder = _FOLDER.fullmatch(one.folder)
-            if folder and (_normal(folder[1]), folder[2]) != (one.name, one.version):
-                yield Item("distribution", _normal(folder[1]), folder[2], one.folder, wheel)
-            yield from (Item("file", one.name, one.version, path, sha256) for path, sha256 in one.files)
-        for hook in self.contents.hooks:
-            yield Item("hook", hook.owner, "", hook.path, hook.sha256)
-        for unowned in self.contents.unowned:
-            yield Item("unowned", "", "", unowned.path, unowned.sha256)
-        for altered in self.contents.altered:
-            yield Item("altered", altered.owner, "", altered.path, altered.sha256)
-        for missing in self.contents.missing:
-            yield Item("missing", missing.owner, "", missing.path, "")
-        for compiled in self.contents.pyc:
-            yield Item("pyc", "", "", compiled.path, compiled.sha256)
-        for skipped in self.contents.skipped:
-            yield Item("skipped", "", "", skipped.path, "")
 
 
 class InventoryConfirmation(_Strict, frozen=True, tag_field="format", tag="safehold-inventory-confirmation-v1"):
@@ -290,7 +249,3 @@ def _check_interval(message: InventoryConfirmation) -> InventoryConfirmation:
             "the message was not made by the agent",
         )
     return message
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

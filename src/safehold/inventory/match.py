@@ -1,0 +1,154 @@
+"""Which items of an inventory an advisory names. Pure: values in, findings out, the same for the same values.
+
+A match is by **version** (name and version of a distribution), by **hash** (of any file that was hashed) or by
+**path** (the weakest). The order of caution is the same everywhere: a doubt makes a finding, never a silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from safehold.inventory.advisories import (
+    AdvisoryDocument,
+    Event,
+    FileClaim,
+    PackageClaim,
+    PathClaim,
+    VersionRange,
+    pep440,
+)
+from safehold.model.contents import Item
+from safehold.model.ids import AdvisoryId, Digest
+
+__all__ = ["Finding", "MatchKind", "claims_version", "match_inventory"]
+
+MatchKind = Literal["version", "hash", "path"]
+
+_FOLDER: Final = re.compile(r"([^-]*)-(.*?)(?:\.dist-info|(?:-py[0-9][^-]*)?\.egg-info)", re.DOTALL)
+# At one version: a fix before a new introduction (so that the doubt is "affected"), an introduction before the end
+# of the very same version (so that a range of one version holds that version).
+_ORDER: Final = {"fixed": 0, "introduced": 1, "last_affected": 2}
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """One item that one version of an advisory names; the fields of the statement ``finding.recorded``."""
+
+    advisory: AdvisoryId
+    document: Digest
+    match: MatchKind
+    name: str
+    version: str
+    path: str
+
+
+def match_inventory(items: Iterable[Item], documents: Iterable[AdvisoryDocument]) -> tuple[Finding, ...]:
+    """Every finding, sorted, each once. Withdrawn documents match nothing.
+
+    A hash matches whatever hashed item has it. A path matches an item that could not be hashed, or that is a
+    start-up hook, unowned or altered; a file that its distribution vouches for and whose hash differs is not meant:
+    clean versions have the same paths.
+    """
+    index = _Index(document for document in documents if document.withdrawn is None)
+    found: set[Finding] = set()
+    for item in items:
+        if item.kind == "distribution":
+            for name, version in _names(item):
+                for document, claim in index.packages.get(name, ()):
+                    if claims_version(claim, version):
+                        found.add(Finding(document.advisory, document.digest, "version", name, version, item.path))
+        if item.sha256:
+            found.update(_finding(document, "hash", item) for document in index.hashes.get(item.sha256, ()))
+        if item.kind not in {"distribution", "pyc"} and (item.kind != "file" or not item.sha256):
+            found.update(_finding(document, "path", item) for document in index.paths.get(item.path, ()))
+    # A file known by its hash needs no weaker word about the same path.
+    strong = {(one.document, one.path) for one in found if one.match == "hash"}
+    return tuple(sorted(one for one in found if one.match != "path" or (one.document, one.path) not in strong))
+
+
+def claims_version(claim: PackageClaim, version: str) -> bool:
+    """Whether the claim means this version of its package.
+
+    PyPI: a listed version counts as equal text or as an equal PEP 440 version; a range as OSV evaluates it. A local
+    version (``1.2+cpu``) is also taken as its public one: a rebuild of a bad release is in doubt, so it is named. A
+    version that is no PEP 440 version can match a listed text alone. Other ecosystems: listed text alone.
+    """
+    if version in claim.versions:
+        return True
+    parsed = pep440(version) if claim.ecosystem == "PyPI" else None
+    if parsed is None:
+        return False
+    candidates = {parsed, Version(parsed.public)}
+    if any(pep440(listed) in candidates for listed in claim.versions):
+        return True
+    ranges = [one for one in claim.ranges if one.type == "ECOSYSTEM"]
+    return any(_in_range(one, candidate) for one in ranges for candidate in candidates)
+
+
+def _in_range(found: VersionRange, version: Version) -> bool:
+    """OSV's evaluation of one range; events need not be sorted. A range with an unreadable bound matches nothing."""
+    bounds: list[tuple[Version | None, int, Event]] = []
+    limits: list[Event] = []
+    for event in found.events:
+        if event.kind == "limit":
+            limits.append(event)
+            continue
+        bound = None if (event.kind, event.version) == ("introduced", "0") else pep440(event.version)
+        if bound is None and event.version != "0":
+            return False
+        bounds.append((bound, _ORDER[event.kind], event))
+    if limits and not any(_below(version, limit.version) for limit in limits):
+        return False
+    affected = False
+    for bound, _, event in sorted(bounds, key=lambda one: (one[0] is not None, one[0] or version, one[1])):
+        if event.kind == "introduced" and (bound is None or version >= bound):
+            affected = True
+        elif bound is not None and event.kind != "introduced":
+            affected = affected and (version < bound or (version == bound and event.kind == "last_affected"))
+    return affected
+
+
+def _below(version: Version, limit: str) -> bool:
+    bound = pep440(limit)
+    return limit == "*" or (bound is not None and version < bound)
+
+
+class _Index:
+    """The claims of all documents by what they look for."""
+
+    def __init__(self, documents: Iterable[AdvisoryDocument]) -> None:
+        self.packages: dict[str, list[tuple[AdvisoryDocument, PackageClaim]]] = {}
+        self.hashes: dict[str, list[AdvisoryDocument]] = {}
+        self.paths: dict[str, list[AdvisoryDocument]] = {}
+        for document in documents:
+            for claim in document.claims:
+                self._add(document, claim)
+
+    def _add(self, document: AdvisoryDocument, claim: PackageClaim | FileClaim | PathClaim) -> None:
+        if isinstance(claim, PackageClaim):
+            # Only Python distributions are listed by the agent; a package of another ecosystem may share a name.
+            if claim.ecosystem == "PyPI":
+                self.packages.setdefault(claim.name, []).append((document, claim))
+        elif isinstance(claim, FileClaim):
+            self.hashes.setdefault(claim.sha256, []).append(document)
+            if claim.path:
+                self.paths.setdefault(claim.path, []).append(document)
+        else:
+            self.paths.setdefault(claim.path, []).append(document)
+
+
+def _names(item: Item) -> set[tuple[str, str]]:
+    """What a distribution goes by: its METADATA and its folder can disagree, and either can be the lie."""
+    folder = _FOLDER.fullmatch(item.path)
+    named = {(item.name, item.version)}
+    return named | {(canonicalize_name(folder[1]), folder[2])} if folder else named
+
+
+def _finding(document: AdvisoryDocument, match: MatchKind, item: Item) -> Finding:
+    name = "" if item.kind == "skipped" else item.name  # an item that was skipped has its reason there
+    return Finding(document.advisory, document.digest, match, name, item.version, item.path)
