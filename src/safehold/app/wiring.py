@@ -140,8 +140,11 @@ class Home:
 class HomeFactory:
     """Makes and opens homes with the system's clock."""
 
-    def create(self, path: Path, origin: str, passphrase: str) -> Home:
-        """Make a home at ``path``, which must not exist or be empty. Raises ``Conflict`` (``app.home_exists``)."""
+    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
+        """Make a home at ``path``, which must not exist or be empty. Raises ``Conflict`` (``app.home_exists``).
+
+        ``clock`` gives µs UTC; a replayed one is for rehearsals.
+        """
         check_origin(origin)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise Conflict("app.home_exists", f"{path} is there already and is not empty", "choose another --home")
@@ -161,7 +164,7 @@ class HomeFactory:
             ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        home = Home(path)
+        home = Home(path, clock or system_clock)
         home.log.append(_opening(home))
         return home
 

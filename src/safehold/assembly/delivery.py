@@ -12,9 +12,9 @@ from the same input and that its keys are kept, and only appends: so the same co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -38,12 +38,7 @@ from safehold.vault.sources import Source
 from safehold.vault.verify import countersign, load_release, verify_release
 from safehold.vault.wrapped import WrappedKeys
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from safehold.vault.manifest import Field, SourceFile
-
-__all__ = ["Delivered", "Delivery", "DeliveryOrder", "Place", "Plan", "Watched"]
+__all__ = ["Delivered", "Delivery", "DeliveryOrder", "Place", "Plan"]
 
 
 class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,38 +255,3 @@ def _check_signer(view: View, party: PartyId, signer: SigningKey) -> None:
             f"{signer.key_id} is not the key that {party} was registered with",
             "sign with the party's own key: --key FILE",
         )
-
-
-class Watched:
-    """A source that reports its progress: records and seconds are the caller's to show."""
-
-    def __init__(self, source: Source, progress: Callable[[int], None]) -> None:
-        self._source = source
-        self._progress = progress
-
-    @property
-    def columns(self) -> tuple[Field, ...]:
-        """See ``Source``."""
-        return self._source.columns
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See ``Source``."""
-        return self._source.schema
-
-    @property
-    def size_hint(self) -> int:
-        """See ``Source``."""
-        return self._source.size_hint
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """See ``Source``; ``progress`` is called with the records so far after each batch."""
-        done = 0
-        for batch in self._source.batches():
-            yield batch
-            done += batch.num_rows
-            self._progress(done)
-
-    def file(self) -> SourceFile:
-        """See ``Source``."""
-        return self._source.file()

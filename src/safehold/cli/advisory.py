@@ -25,7 +25,7 @@ def command() -> None:
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--source", help="Where it comes from, for people (default: the file's name).")
 @click.pass_context
-def add(context: click.Context, paths: tuple[Path, ...], source: str | None) -> int:
+def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) -> int:
     """Take in files or folders of OSV records and indicator files, and match them with all inventories.
 
     Every version is kept with the time we first saw it. A file that cannot be read does not stop the others.
@@ -65,7 +65,7 @@ def add(context: click.Context, paths: tuple[Path, ...], source: str | None) -> 
 
 @command.command("list", epilog="Example: safehold advisory list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All advisories in their newest version."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
@@ -84,7 +84,7 @@ def list_(context: click.Context) -> None:
 @command.command("show", epilog="Example: safehold advisory show PYSEC-2026-2")
 @click.argument("advisory", type=ADVISORY)
 @click.pass_context
-def show(context: click.Context, advisory: AdvisoryId) -> None:
+def _show(context: click.Context, advisory: AdvisoryId) -> None:
     """Every version of an advisory: when we first saw it, what it said."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:

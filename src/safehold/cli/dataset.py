@@ -23,7 +23,7 @@ def command() -> None:
 @click.option("--for", "customer", type=PARTY, required=True, help="The lab that ordered it.")
 @click.option("--title", default="", help="What it is, for people.")
 @click.pass_context
-def add(context: click.Context, dataset: DatasetId, customer: PartyId, title: str) -> None:
+def _add(context: click.Context, dataset: DatasetId, customer: PartyId, title: str) -> None:
     """Register a dataset; the part before the slash is the party that makes it."""
     session = session_of(context)
     with session.open_home() as home:
@@ -36,7 +36,7 @@ def add(context: click.Context, dataset: DatasetId, customer: PartyId, title: st
 
 @command.command("list", epilog="Example: safehold dataset list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All releases of all datasets."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
@@ -54,4 +54,4 @@ def list_(context: click.Context) -> None:
 
 
 def _plain(release: object) -> dict[str, object]:
-    return {name: getattr(release, name) for name in release.__struct_fields__}  # type: ignore[attr-defined]
+    return {name: getattr(release, name) for name in release.__struct_fields__}  # type: ignore[attr-defined]  # every struct has its fields

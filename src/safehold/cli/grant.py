@@ -46,7 +46,7 @@ def command() -> None:
 @click.option("--until", required=True, help="When it ends: 2026-04-30T12:00:00Z, 2026-04-30 or +30d.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new file that it is written to.")
 @click.pass_context
-def issue(
+def _issue(
     context: click.Context,
     dataset: DatasetId,
     holder: str,
@@ -114,7 +114,7 @@ def _groups(home: Home, dataset: DatasetId, text: str | None) -> list[GroupName]
 @click.option("--until", help="Only until then.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new file that it is written to.")
 @click.pass_context
-def narrow(
+def _narrow(
     context: click.Context,
     file: Path,
     host: HostId | None,
@@ -141,7 +141,7 @@ def narrow(
 
 @command.command("list", epilog="Example: safehold grant list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All grants, as they were issued."""
     session = session_of(context)
     with session.open_home() as home:

@@ -28,7 +28,7 @@ def command() -> None:
 )
 @click.option("--every", type=int, default=60, show_default=True, help="Seconds between its sweeps.")
 @click.pass_context
-def add(context: click.Context, host: HostId, key: Path | None, every: int) -> None:
+def _add(context: click.Context, host: HostId, key: Path | None, every: int) -> None:
     """Register a machine with its SSH key. Silence longer than three sweeps counts as not observed."""
     session = session_of(context)
     with session.open_home() as home:
@@ -42,7 +42,7 @@ def add(context: click.Context, host: HostId, key: Path | None, every: int) -> N
 
 @command.command("list", epilog="Example: safehold host list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All hosts, with the newest that is known of each environment."""
     session = session_of(context)
     shown = []

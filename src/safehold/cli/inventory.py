@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.option("--at", help="The time of observation, RFC 3339; without, the system's clock.")
 @click.pass_context
-def record(
+def _record(
     context: click.Context, host: HostId, environment: Path, name: str, key: Path | None, at: str | None
 ) -> None:
     """Run the agent over an environment, sign its report with the host's key, and record it.
@@ -56,7 +56,7 @@ def record(
 @click.argument("spool", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Sign unsigned messages with this key of the host.")
 @click.pass_context
-def import_(context: click.Context, host: HostId, spool: Path, key: Path | None) -> None:
+def _import(context: click.Context, host: HostId, spool: Path, key: Path | None) -> None:
     """Record the messages of an agent's spool folder, in their order. Those that are here already are skipped."""
     session = session_of(context)
     if not spool.is_dir():
@@ -69,7 +69,7 @@ def import_(context: click.Context, host: HostId, spool: Path, key: Path | None)
 @command.command("show", epilog="Example: safehold inventory show quill-works/ci-1")
 @click.argument("host", type=HOST)
 @click.pass_context
-def show(context: click.Context, host: HostId) -> None:
+def _show(context: click.Context, host: HostId) -> None:
     """The newest inventory of each environment of a host, with what is found in it."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:

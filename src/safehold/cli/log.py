@@ -29,7 +29,7 @@ def command() -> None:
     "--last", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many, the newest."
 )
 @click.pass_context
-def list_(context: click.Context, kind: str | None, last: int) -> None:
+def _list(context: click.Context, kind: str | None, last: int) -> None:
     """The newest entries, oldest first."""
     session = session_of(context)
     found: list[Entry] = []
@@ -53,7 +53,7 @@ def list_(context: click.Context, kind: str | None, last: int) -> None:
 @command.command("show", epilog="Example: safehold log show 12")
 @click.argument("index", type=click.IntRange(0))
 @click.pass_context
-def show(context: click.Context, index: int) -> None:
+def _show(context: click.Context, index: int) -> None:
     """One entry, whole."""
     session = session_of(context)
     with session.open_home() as home:
@@ -64,7 +64,7 @@ def show(context: click.Context, index: int) -> None:
 
 @command.command("checkpoint", epilog="Example: safehold log checkpoint")
 @click.pass_context
-def checkpoint(context: click.Context) -> None:
+def _checkpoint(context: click.Context) -> None:
     """The newest signed checkpoint: what to print, mail and compare."""
     session = session_of(context)
     with session.open_home() as home:
@@ -77,7 +77,7 @@ def checkpoint(context: click.Context) -> None:
 @click.argument("index", type=click.IntRange(0))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new file.")
 @click.pass_context
-def receipt(context: click.Context, index: int, out: Path) -> None:
+def _receipt(context: click.Context, index: int, out: Path) -> None:
     """The receipt of an entry: it proves offline, for ever, that the entry is in the ledger."""
     session = session_of(context)
     if out.exists():
@@ -96,7 +96,7 @@ def receipt(context: click.Context, index: int, out: Path) -> None:
 @command.command("export", epilog="Example: safehold log export ledger-copy/")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.pass_context
-def export(context: click.Context, folder: Path) -> None:
+def _export(context: click.Context, folder: Path) -> None:
     """Write the ledger as static files (C2SP tlog-tiles) that anyone can verify. Run again, it adds what is new."""
     session = session_of(context)
     with session.open_home() as home:

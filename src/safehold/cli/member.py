@@ -20,7 +20,7 @@ def command() -> None:
 @click.argument("party", type=PARTY)
 @click.argument("name")
 @click.pass_context
-def add(context: click.Context, party: PartyId, name: str) -> None:
+def _add(context: click.Context, party: PartyId, name: str) -> None:
     """Register a person. The name stays in an erasable file of this home; the ledger holds a keyed digest."""
     session = session_of(context)
     with session.open_home() as home:
@@ -33,7 +33,7 @@ def add(context: click.Context, party: PartyId, name: str) -> None:
 @command.command("erase", epilog="Example: safehold member erase north-lab/m-0123456789abcdef0123")
 @click.argument("member", type=MEMBER)
 @click.pass_context
-def erase(context: click.Context, member: MemberId) -> None:
+def _erase(context: click.Context, member: MemberId) -> None:
     """Erase a person's name for good. The id stays in the ledger, with nobody behind it."""
     session = session_of(context)
     with session.open_home() as home:
@@ -43,7 +43,7 @@ def erase(context: click.Context, member: MemberId) -> None:
 
 @command.command("list", epilog="Example: safehold member list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All members, with names where they are still kept."""
     session = session_of(context)
     with session.open_home() as home:

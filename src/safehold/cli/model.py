@@ -20,7 +20,7 @@ def command() -> None:
 @click.argument("model", type=MODEL)
 @click.option("--run", "runs", type=RUN, multiple=True, required=True, help="The run that made it; may be repeated.")
 @click.pass_context
-def declare(context: click.Context, model: ModelId, runs: tuple[RunId, ...]) -> None:
+def _declare(context: click.Context, model: ModelId, runs: tuple[RunId, ...]) -> None:
     """Record that MODEL was made by these runs."""
     session = session_of(context)
     with session.open_home() as home:

@@ -28,7 +28,9 @@ def command() -> None:
     "--key", type=click.Path(path_type=Path), help="Its OpenSSH public key (.pub); without, one is made here."
 )
 @click.pass_context
-def add(context: click.Context, party: PartyId, role: Literal["lab", "supplier"], title: str, key: Path | None) -> None:
+def _add(
+    context: click.Context, party: PartyId, role: Literal["lab", "supplier"], title: str, key: Path | None
+) -> None:
     """Register a party with the key that signs its manifests."""
     session = session_of(context)
     with session.open_home() as home:
@@ -42,7 +44,7 @@ def add(context: click.Context, party: PartyId, role: Literal["lab", "supplier"]
 
 @command.command("list", epilog="Example: safehold party list")
 @click.pass_context
-def list_(context: click.Context) -> None:
+def _list(context: click.Context) -> None:
     """All parties."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:

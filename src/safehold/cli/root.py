@@ -24,7 +24,7 @@ __all__ = ["VERBS", "cli", "run"]
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "init": ("safehold.cli.init", "Make a home: ledger, keys, stores."),
-    "demo": ("safehold.cli.demo", "Replay the incident of March 2026 on real records."),
+    "demo": ("safehold.cli.demo.verb", "Replay the incident of March 2026 on real records."),
     "party": ("safehold.cli.party", "Register and list parties."),
     "member": ("safehold.cli.member", "Register members; erase their names."),
     "host": ("safehold.cli.host", "Register and list hosts."),

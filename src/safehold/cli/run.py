@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--release", "releases", multiple=True, required=True, help="PARTY/DATASET@VERSION; may be repeated.")
 @click.option("--host", type=HOST, help="Where it ran.")
 @click.pass_context
-def declare(context: click.Context, run: RunId, releases: tuple[str, ...], host: HostId | None) -> None:
+def _declare(context: click.Context, run: RunId, releases: tuple[str, ...], host: HostId | None) -> None:
     """Record that RUN used these releases."""
     session = session_of(context)
     with session.open_home() as home:

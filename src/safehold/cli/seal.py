@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan, Watched
+from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
 from safehold.cli.context import Home, Session, session_of
 from safehold.cli.keys import party_signer
 from safehold.cli.kinds import DATASET, HOST, words
@@ -16,6 +16,7 @@ from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
 from safehold.model.statements import SubjectCount
 from safehold.vault.sources import open_source
+from safehold.vault.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,80 @@
+"""The demo's records: thousands of real texts, or the file that the user names.
+
+Without a file: the documentation strings of Python's own standard library, read from its source (parsed, not run).
+Each is a text that people wrote and others checked, with its module and name.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from safehold.model.errors import InputInvalid, NotFound, StorageFailed
+
+__all__ = ["python_texts", "take_records", "write_slice"]
+
+_ENOUGH: Final = 4000
+_SKIPPED: Final = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "turtledemo"})
+
+
+def python_texts() -> Iterator[dict[str, str]]:
+    """Documentation strings of the standard library: module, name, text; the same ones on every run of a Python."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = 0
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if _SKIPPED.intersection(parts) or found >= _ENOUGH:
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, OSError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                text = ast.get_docstring(node)
+                if text and _is_text(text):
+                    found += 1
+                    yield {"module": ".".join(parts), "name": node.name, "text": text}
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def take_records(given: Path | None, folder: Path) -> Path:
+    """The JSONL file to work with: the user's own, or one made of Python's texts.
+
+    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_few``).
+    """
+    if given is not None:
+        if not given.is_file():
+            raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL, CSV or Parquet file")
+        return given.resolve()
+    path = folder / "python-texts.jsonl"
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            count = sum(file.write(json.dumps(record) + "\n") > 0 for record in python_texts())
+    except OSError as error:
+        raise StorageFailed("cli.write", f"{path} cannot be written: {error.strerror}", "free some space") from error
+    if count == 0:
+        raise InputInvalid(
+            "cli.demo_records_few", "this Python has no source to take texts from", "name a file: --records FILE.jsonl"
+        )
+    return path
+
+
+def write_slice(source: Path, target: Path, begin: int, end: int) -> Path:
+    """Copy lines ``begin`` … ``end`` - 1 of a JSONL file; the last lines if there are fewer."""
+    with source.open("rb") as lines:
+        every = lines.readlines()
+    chosen = every[begin:end] or every[-max(1, min(len(every), end - begin)) :]
+    target.write_bytes(b"".join(line if line.endswith(b"\n") else line + b"\n" for line in chosen))
+    return target
