@@ -16,6 +16,7 @@ import msgspec
 from safehold.model.errors import InputInvalid
 
 __all__ = [
+    "SUBJECT_KINDS",
     "AdvisoryId",
     "DatasetId",
     "DecisionId",

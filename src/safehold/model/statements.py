@@ -390,10 +390,10 @@ def encode(statement: Statement) -> bytes:
     if len(body) > MAX_ENTRY_BYTES:
         raise InputInvalid(
             "model.entry_too_large",
-            f"a {STATEMENT_TYPES_BY_CLASS.get(type(statement), 'statement')} of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}",
+            f"a {_KIND_OF.get(type(statement), 'statement')} of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}",
             "put the large part into a payload and name its digest",
         )
-    _decode_known(STATEMENT_TYPES_BY_CLASS.get(type(statement), "statement"), body)
+    _decode_known(_KIND_OF.get(type(statement), "statement"), body)
     return body
 
 
@@ -422,4 +422,4 @@ def _decode_known(kind: str, body: bytes) -> Any:
         raise InputInvalid("model.statement", f"a {kind} does not have the fields that it must have") from error
 
 
-STATEMENT_TYPES_BY_CLASS: Final[dict[type[Statement], str]] = {struct: kind for kind, struct in STATEMENT_TYPES.items()}
+_KIND_OF: Final[dict[type[Statement], str]] = {struct: kind for kind, struct in STATEMENT_TYPES.items()}
