@@ -20,7 +20,7 @@ from safehold.inventory.report import InventoryConfirmation, InventoryReport, ve
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
-from safehold.model.contents import contents_items
+from safehold.model.contents import Item, contents_items
 from safehold.model.encoding import canonical_bytes, decode_canonical
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError
 from safehold.model.ids import Digest, HostId, KeyId, sha256_digest
@@ -226,7 +226,7 @@ class Intake:
             documents.append(self._parsed[digest])
         return documents
 
-    def _inventories(self, view: View) -> Iterable[tuple[Digest, tuple[object, ...]]]:
+    def _inventories(self, view: View) -> Iterable[tuple[Digest, tuple[Item, ...]]]:
         """Every inventory ever recorded, with all its items; one whose payload is gone cannot be matched any more."""
         for (digest,) in view.rows("SELECT DISTINCT inventory FROM observation ORDER BY inventory"):
             try:
