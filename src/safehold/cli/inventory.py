@@ -69,7 +69,7 @@ def _import(context: click.Context, host: HostId, spool: Path, key: Path | None)
 @command.command("show", epilog="Example: safehold inventory show quill-works/ci-1")
 @click.argument("host", type=HOST)
 @click.pass_context
-def _show(context: click.Context, host: HostId) -> None:
+def _show_host(context: click.Context, host: HostId) -> None:
     """The newest inventory of each environment of a host, with what is found in it."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
