@@ -134,8 +134,8 @@ def answer_all(case: Case) -> Report:
 
 def report_json(report: Report) -> dict[str, Any]:
     """The report as plain data in a fixed order, to be written as JSON; its first member is its format."""
-    plain: dict[str, Any] = msgspec.to_builtins(report)
-    plain["pairs"] = [{"name": line.name, **msgspec.to_builtins(line.pair)} for line in report.pairs]
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(report))
+    plain["pairs"] = [{"name": line["name"], **line["pair"]} for line in plain["pairs"]]
     plain["checkpoint"] = {"size": plain.pop("size"), "root": plain.pop("root")}
     return {"format": FORMAT, **plain}
 

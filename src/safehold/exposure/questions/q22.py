@@ -65,8 +65,7 @@ def _summary(
     said += [f"{count_words(checks, 'check')} skipped on {count_words(len(skipped), 'host')}"] if checks else []
     if not said:
         return "no", None, f"Nothing that matters: {count_words(len(case.hosts), 'host')} reported as promised."
-    sentence = "; ".join(said)
-    return "yes", "unknown" if blind else None, f"{sentence[0].upper()}{sentence[1:]}."
+    return "yes", "unknown" if blind else None, f"Unseen: {'; '.join(said)}."
 
 
 def _row(case: Case, host: Host, presence: Presence, skipped: list[str]) -> tuple[str, ...]:
