@@ -16,7 +16,7 @@ import pyarrow as pa
 from safehold.model.errors import InputInvalid
 from safehold.vault.manifest import RecordId
 
-__all__ = ["MAX_AUTO_PARTS", "part_count", "part_numbers"]
+__all__ = ["MAX_AUTO_PARTS", "cut_batch", "part_count"]
 
 MAX_AUTO_PARTS: Final = 256
 """Opening in the input's order holds one file a part and group open; this stays below usual limits."""
@@ -27,23 +27,20 @@ def part_count(size_hint: int, target_bytes: int) -> int:
     return max(1, min(MAX_AUTO_PARTS, -(-size_hint // target_bytes)))
 
 
-def part_numbers(batch: pa.RecordBatch, record_id: RecordId, parts: int, key: bytes) -> list[int]:
-    """The part of each record of ``batch``, from 0 to ``parts`` - 1.
+def cut_batch(batch: pa.RecordBatch, record_id: RecordId, parts: int, key: bytes) -> dict[int, list[int]]:
+    """The places in ``batch`` of the records of each part, parts from 0 to ``parts`` - 1.
 
     Raises ``InputInvalid``: ``vault.record_id_type`` (the id is neither text nor integer, or a record has
     values that need an id column) or ``vault.record_id_null``.
     """
-    if parts == 1:
-        return [0] * batch.num_rows
     ids = _whole_records(batch) if record_id.column is None else _column_ids(batch, record_id.column)
-    return [_number(text, parts, key) for text in ids]
-
-
-def _number(text: str, parts: int, key: bytes) -> int:
-    digest = hashlib.blake2b(
-        text.encode("utf-8", "surrogatepass"), digest_size=8, key=key, person=b"safehold cut v1"
-    ).digest()
-    return int.from_bytes(digest, "big") % parts
+    keyed = hashlib.blake2b(digest_size=8, key=key, person=b"safehold cut v1")
+    members: dict[int, list[int]] = {}
+    for place, text in enumerate(ids):
+        hasher = keyed.copy()
+        hasher.update(text.encode("utf-8", "surrogatepass"))
+        members.setdefault(int.from_bytes(hasher.digest(), "big") % parts, []).append(place)
+    return members
 
 
 def _column_ids(batch: pa.RecordBatch, column: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from safehold.model.errors import SafeholdError, StorageFailed
 from safehold.model.ids import DatasetId, Digest, PartyId
-from safehold.vault.cut import part_numbers
+from safehold.vault.cut import cut_batch
 from safehold.vault.disk import storage_failed
 from safehold.vault.manifest import ROW_COLUMN, ColumnGroup, PartFile, RecordId, part_file_name
 from safehold.vault.parquet_form import part_schema, part_writer
@@ -197,16 +197,14 @@ class PartWriters:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         plan = self._plan
-        numbers = part_numbers(batch, plan.record_id, plan.parts, plan.cut_key)
         places = pa.array(range(self._rows, self._rows + batch.num_rows), pa.int64())
         numbered = pa.RecordBatch.from_arrays([places, *batch.columns], schema=self._numbered)
         self._rows += batch.num_rows
-        members: dict[int, list[int]] = {}
-        for place, number in enumerate(numbers):
-            members.setdefault(number, []).append(place)
-        for number, chosen in members.items():
-            whole = len(chosen) == batch.num_rows
-            self._add_to_part(number, numbered if whole else numbered.take(pa.array(chosen, pa.int64())))
+        if plan.parts == 1:
+            self._add_to_part(0, numbered)
+            return
+        for number, chosen in cut_batch(batch, plan.record_id, plan.parts, plan.cut_key).items():
+            self._add_to_part(number, numbered.take(pa.array(chosen, pa.int64())))
 
     def _add_to_part(self, number: int, batch: pa.RecordBatch) -> None:
         part = self._parts.get(number) or self._open_part(number)
