@@ -58,6 +58,7 @@ def _verify_ledger(session: Session, folder: Path, line: str | None) -> None:
         "kinds": report.kinds,
         "unknown": report.unknown,
         "payloads": report.payloads,
+        "payloads_missing": report.missing,
         "verifier": known.text,
         "verifier_from": "option" if line else "export",
     }
@@ -66,6 +67,8 @@ def _verify_ledger(session: Session, folder: Path, line: str | None) -> None:
         f"  root {report.checkpoint.root.hex()}",
         f"  signed by {known.text}",
     ]
+    if report.missing:
+        lines.append(f"  {len(report.missing)} payloads that entries name are not in this copy (erased, or left out)")
     if report.unknown:
         lines.append(
             f"  {report.unknown} entries are of kinds that this Safehold does not know: proven, not understood"
