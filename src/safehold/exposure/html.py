@@ -14,7 +14,7 @@ from safehold.exposure.facts import Span
 from safehold.exposure.page_style import STYLE
 from safehold.exposure.questions.answer import Answer, Table
 from safehold.exposure.report import FORMAT, Report, asked_words
-from safehold.exposure.timeline import timeline_svg
+from safehold.exposure.timeline import lanes_of, timeline_svg
 from safehold.exposure.verdict import VERDICT_WORDS, VERDICTS, Verdict
 from safehold.exposure.words import count_words, entries_words, plain_words, span_words, time_words
 
@@ -115,7 +115,16 @@ def _figure(report: Report) -> str:
         f'<li><svg width="14" height="16" aria-hidden="true">{shape}</svg>{_text(words)}</li>'
         for shape, words in _GLYPHS
     )
-    return f'<figure><div class="scroll">{timeline_svg(report)}</div><figcaption><ul class="legend">{bars}{glyphs}</ul></figcaption></figure>'
+    hidden = len(report.hosts) - len(lanes_of(report))
+    note = (
+        f"<p>Not drawn: {_text(count_words(hidden, 'more host'))}, observed throughout and never there.</p>"
+        if hidden
+        else ""
+    )
+    return (
+        f'<figure><div class="scroll">{timeline_svg(report)}</div>'
+        f'<figcaption>{note}<ul class="legend">{bars}{glyphs}</ul></figcaption></figure>'
+    )
 
 
 def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:

@@ -6,13 +6,16 @@ from typing import Final
 
 __all__ = ["STYLE"]
 
-STYLE: Final = """
-:root{color-scheme:light dark;
+_LIGHT: Final = """
 --paper:#fff;--ink:#1b2330;--soft:#5a6675;--line:#dde3ea;--panel:#f5f7fa;
 --exposed:#a8201a;--exposed-soft:#fbe9e7;--unknown:#8a5a00;--unknown-soft:#fdf3dc;
 --held:#6b3fa0;--held-soft:#f1eaf9;--not_held:#1f6f4a;--not_held-soft:#e6f3ec;
 --calm:#b9cad9;--gap:#c3c9d1;--inner:#b3261e;--outer:#f6c9c5;--band:#f4c95d33;--band-edge:#c79a2a;--key:#1b2330;--seal:#2456a6;
---advisory:#c7791a;--hold:#1b2330;--lift:#1f6f4a}
+--advisory:#c7791a;--hold:#1b2330;--lift:#1f6f4a
+""".strip()
+
+STYLE: Final = """
+:root{color-scheme:light dark;LIGHT}
 @media(prefers-color-scheme:dark){:root{
 --paper:#12161c;--ink:#e6eaf0;--soft:#9aa6b5;--line:#2b333e;--panel:#1a2028;
 --exposed:#ff8a80;--exposed-soft:#3a1d1c;--unknown:#f2bf5c;--unknown-soft:#34290f;
@@ -84,8 +87,9 @@ rect.inner{fill:var(--inner)}rect.outer{fill:var(--outer);stroke:var(--inner);st
 .glyph-advisory{fill:var(--advisory)}.glyph-hold{fill:var(--hold)}.glyph-lift{fill:var(--paper);stroke:var(--lift);stroke-width:1.8}
 .frame{fill:none;stroke:var(--ink);stroke-width:1.2}
 @media(max-width:700px){main{padding:24px 16px 48px}h1{font-size:26px}dl{grid-template-columns:1fr}}
-@media print{:root{--paper:#fff;--ink:#000;--soft:#444;--line:#ccc}
+@media print{:root{LIGHT;--ink:#000;--soft:#444;--line:#ccc}
 body{font-size:12px}main{max-width:none;padding:0}h1{font-size:24px}section{margin-top:26px}.scroll{overflow:visible}.timeline{min-width:0}
-table,article table{font-size:10px}td,article td{min-width:0!important;padding-right:8px}th{padding-right:8px;white-space:normal}tr,figure,h2,h3{break-inside:avoid}h2,h3{break-after:avoid}
+table,article table,small,dl,.legend,.entries,.badge,article .badge,footer{font-size:10px}th{font-size:9.5px}td,article td{min-width:0!important;padding-right:8px}th{padding-right:8px;white-space:normal}tr,figure,h2,h3{break-inside:avoid}h2,h3{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
-""".strip()
+""".strip().replace("LIGHT", _LIGHT)
+"""The whole style sheet. On paper the light colours hold, whatever the screen had."""

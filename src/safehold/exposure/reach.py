@@ -16,7 +16,7 @@ A pair without such a way has the verdict of its host: *held* if the host held t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ from safehold.exposure.verdict import Verdict
 from safehold.exposure.words import count_words, list_words, span_words, time_words
 
 __all__ = ["Pair", "Way", "WayKind", "find_pairs"]
+
+_MOST_TOLD: Final = 5
 
 WayKind = Literal["opened", "lease", "sealed", "credential"]
 
@@ -96,10 +98,10 @@ def _judge(meeting: _Meeting, presence: Presence) -> Pair:
     entries = {entry for way in (*ways, *possible) for entry in way.entries}
     if ways:
         verdict: Verdict = "exposed"
-        words = "; ".join(way.words for way in ways)
+        words = _ways_words(ways)
     elif possible:
         verdict = "unknown"
-        words = "if it was there unseen: " + "; ".join(way.words for way in possible)
+        words = "if it was there unseen: " + _ways_words(possible)
     else:
         verdict = presence.verdict
         words, entries = _no_way(meeting, presence)
@@ -112,6 +114,20 @@ def _judge(meeting: _Meeting, presence: Presence) -> Pair:
         possible=possible,
         entries=tuple(sorted(entries)),
     )
+
+
+def _ways_words(ways: Sequence[Way]) -> str:
+    """The ways in words; of many key releases the first and the last are told, and how many there are."""
+    said = list[str]()
+    for kind in ("opened", "lease", "sealed", "credential"):
+        alike = [way for way in ways if way.kind == kind]
+        if kind in ("opened", "lease") and len(alike) > _MOST_TOLD:
+            said.append(
+                f"{count_words(len(alike), 'such key release')}: first {alike[0].words}; last {alike[-1].words}"
+            )
+        else:
+            said += [way.words for way in alike]
+    return "; ".join(said)
 
 
 def _within(at: int, spans: Sequence[Span]) -> bool:

@@ -15,22 +15,32 @@ import msgspec
 
 from safehold.exposure.axis import Axis, fit_axis, ticks
 from safehold.exposure.facts import Span
-from safehold.exposure.report import HostLine, Mark, Report
+from safehold.exposure.report import HostLine, Mark, MarkKind, Report
 from safehold.exposure.verdict import VERDICT_WORDS
 from safehold.exposure.words import duration_words, entries_words, plain_words, span_words, time_words
 
-__all__ = ["timeline_svg", "zoom_span"]
+__all__ = ["lanes_of", "timeline_svg", "zoom_span"]
 
 _WIDTH: Final = 1120
 _LEFT: Final = 206
 _RIGHT: Final = 12
 _ROW: Final = 22
-_LANE: Final = 64
+_LANE: Final = 72
 _BAR: Final = 14
 _STRIP: Final = 9
 _HOUR: Final = 3_600_000_000
 _LETTER: Final = 6.1
 """Width of a letter of the small type, in px; a little too wide, so that labels keep apart."""
+
+_MOST_LANES: Final = 24
+_MARK_WORDS: Final[dict[MarkKind, str]] = {
+    "key_release": "key release",
+    "sealed": "sealed here",
+    "refused": "refused",
+    "advisory": "first seen",
+    "hold": "hold placed",
+    "lift": "hold lifted",
+}
 
 
 class _Glyph(msgspec.Struct, frozen=True):
@@ -65,22 +75,31 @@ def _whole_span(report: Report) -> Span:
     return Span(min(moments), max(report.now, min(moments) + 1))
 
 
+def lanes_of(report: Report) -> tuple[HostLine, ...]:
+    """The hosts that get a lane: all that held it or may have, and others while there is room."""
+    telling = [host for host in report.hosts if host.verdict != "not_held"]
+    others = [host for host in report.hosts if host.verdict == "not_held"]
+    shown = {host.host for host in (*telling, *others[: max(_MOST_LANES - len(telling), 0)])}
+    return tuple(host for host in report.hosts if host.host in shown)
+
+
 def timeline_svg(report: Report) -> str:
     """The picture as one ``<svg>`` element, its text escaped, with a title and a description for who cannot see it."""
+    hosts = lanes_of(report)
     axis = fit_axis(zoom_span(report), _LEFT, _WIDTH - _RIGHT)
     notices, top = _notices(report, axis), 34
     lanes_top = top + _ROW * len(notices) + (10 if notices else 0)
-    lanes_end = lanes_top + _LANE * len(report.hosts)
-    height = lanes_end + 58 + _STRIP * len(report.hosts) + 30
+    lanes_end = lanes_top + _LANE * len(hosts)
+    height = lanes_end + 58 + _STRIP * len(hosts) + 30
     parts = [_patterns()]
     if report.window is not None:
         parts += _band(report.window, axis, top - 4, lanes_end)
     parts += _axis_lines(axis, top, lanes_end)
     for row, notice in enumerate(notices):
         parts.append(notice(top + _ROW * row))
-    for row, host in enumerate(report.hosts):
+    for row, host in enumerate(hosts):
         parts += _lane(report, host, axis, lanes_top + _LANE * row)
-    parts += _overview(report, axis, lanes_end + 40)
+    parts += _overview(report, hosts, axis, lanes_end + 40)
     described = f"{report.headline} " + " ".join(f"{host.host}: {host.words}." for host in report.hosts)
     return (
         f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="tl-title tl-desc">'
@@ -112,7 +131,9 @@ def _label(kind: str, x: float, y: float, text: str, anchor: str = "start") -> s
 
 
 def _shortened(text: str, letters: int) -> str:
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+    """Text with its middle left out: names often differ at their end."""
+    text = plain_words(text)
+    return text if len(text) <= letters else f"{text[: letters - letters // 2 - 1]}…{text[-(letters // 2) :]}"
 
 
 def _span_rect(kind: str, span: Span, axis: Axis, place: tuple[float, float], title: str) -> str:
@@ -164,9 +185,15 @@ def _notices(report: Report, axis: Axis) -> list[Callable[[float], str]]:
         words = f"window {span_words(report.window)}"
         said.append(_notice(axis, max(report.window.start, axis.span.start), words, "glyph-window"))
     for mark in report.marks:
-        if mark.kind in ("advisory", "hold", "lift") and axis.span.start <= mark.t <= axis.span.end:
+        if (
+            mark.host is None
+            and mark.kind in ("advisory", "hold", "lift")
+            and axis.span.start <= mark.t <= axis.span.end
+        ):
             what = {"advisory": "first seen:", "hold": "hold on", "lift": "lifted:"}[mark.kind]
-            said.append(_notice(axis, mark.t, f"{what} {mark.words} #{mark.entry}", f"glyph-{mark.kind}"))
+            said.append(
+                _notice(axis, mark.t, f"{what} {_shortened(mark.words, 36)} #{mark.entry}", f"glyph-{mark.kind}")
+            )
     rows = list[list[tuple[float, float, str, Callable[[float, float], str]]]]()
     for one in said:
         row = next((row for row in rows if all(one[1] < other[0] or one[0] > other[1] for other in row)), None)
@@ -200,10 +227,12 @@ def _notice(axis: Axis, at: int, words: str, kind: str) -> tuple[float, float, s
 
 
 def _lane(report: Report, host: HostLine, axis: Axis, top: float) -> list[str]:
-    bar, parts = top + 32, list[str]()
+    bar, parts = top + 36, list[str]()
     parts.append(f'<line class="lane-line" x1="0" x2="{_WIDTH}" y1="{top:.1f}" y2="{top:.1f}"/>')
-    parts.append(_label("host", 4, top + 36, _shortened(host.host, 30)))
-    parts.append(_label(f"verdict {host.verdict}", 4, top + 51, VERDICT_WORDS[host.verdict]))
+    name = host.host.removeprefix(f"{host.party}/")
+    parts.append(_label("axis", 4, top + 26, _shortened(host.party, 32)))
+    parts.append(_label("host", 4, top + 42, _shortened(name, 24)))
+    parts.append(_label(f"verdict {host.verdict}", 4, top + 57, VERDICT_WORDS[host.verdict]))
     known = Span(host.observed_from, report.now)
     parts.append(_span_rect("observed", known, axis, (bar, _BAR), f"{host.host}: observed"))
     for span in host.unobserved:
@@ -221,7 +250,7 @@ def _lane(report: Report, host: HostLine, axis: Axis, top: float) -> list[str]:
         parts += _inside(run.inner, axis, bar, "held")
     own = [mark for mark in report.marks if mark.host == host.host and axis.span.start <= mark.t <= axis.span.end]
     parts += _glyphs([mark for mark in own if mark.kind in ("key_release", "sealed")], axis, bar, above=True)
-    parts += _glyphs([mark for mark in own if mark.kind == "refused"], axis, bar, above=False)
+    parts += _glyphs([mark for mark in own if mark.kind in ("refused", "hold", "lift")], axis, bar, above=False)
     return parts
 
 
@@ -250,7 +279,7 @@ def _glyphs(marks: Iterable[Mark], axis: Axis, bar: float, *, above: bool) -> li
     for glyph in _gather(marks, axis):
         first = glyph.marks[0]
         title = "; ".join(f"#{mark.entry} {time_words(mark.t)} {mark.words}" for mark in glyph.marks[:12])
-        what = {"key_release": "key release", "sealed": "sealed here", "refused": "refused"}.get(first.kind, first.kind)
+        what = _MARK_WORDS[first.kind]
         parts.append(_shape(first.kind, glyph.x, bar, f"{what}: {title}"))
         label = f"#{first.entry}" if len(glyph.marks) == 1 else f"{len(glyph.marks)}×"
         half = len(label) * _LETTER / 2
@@ -267,6 +296,8 @@ def _shape(kind: str, x: float, bar: float, title: str) -> str:
     inner = f"<title>{_text(title)}</title>"
     if kind == "sealed":
         return f'<rect class="glyph-sealed" x="{x - 4.5:.1f}" y="{bar - 12:.1f}" width="9" height="9">{inner}</rect>'
+    if kind in ("hold", "lift"):
+        return f'<path class="glyph-{kind}" d="M{x:.1f} {bar + _BAR:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z">{inner}</path>'
     if kind == "refused":
         y = bar + _BAR + 1
         return f'<path class="glyph-refused" d="M{x - 3.5:.1f} {y:.1f}l7 7m0 -7l-7 7">{inner}</path>'
@@ -276,12 +307,12 @@ def _shape(kind: str, x: float, bar: float, title: str) -> str:
     )
 
 
-def _overview(report: Report, zoomed: Axis, top: float) -> list[str]:
+def _overview(report: Report, hosts: Sequence[HostLine], zoomed: Axis, top: float) -> list[str]:
     """The whole period in thin lanes, with the part that is shown above in a frame."""
     axis = fit_axis(_whole_span(report), _LEFT, _WIDTH - _RIGHT)
-    height = _STRIP * len(report.hosts)
+    height = _STRIP * len(hosts)
     parts = [_label("axis strong", 4, top + height / 2 + 4, "the whole period")]
-    for row, host in enumerate(report.hosts):
+    for row, host in enumerate(hosts):
         place = (top + _STRIP * row + 1.5, _STRIP - 3)
         parts.append(_span_rect("observed", Span(host.observed_from, report.now), axis, place, host.host))
         parts += [_span_rect("unobserved", span, axis, place, "not observed") for span in host.unobserved]

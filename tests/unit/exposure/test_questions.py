@@ -8,7 +8,7 @@ from safehold.exposure.judgement import judge
 from safehold.exposure.questions import QUESTIONS, q01, q03, q07, q14, q15, q17, q20, q22, q23
 from safehold.model.contents import Contents, Distribution
 from safehold.model.ids import Subject
-from tests.exposure_kit import BAD, CLEAN, DAY, HOUR, at, digest
+from tests.exposure_kit import BAD, CLEAN, DAY, HOUR, History, at, digest, with_skipped
 
 NOW = at("31")
 CI = "quill-works/ci-1"
@@ -59,8 +59,6 @@ def test_the_nine_questions_are_there_with_their_fallbacks(story):
 
 @pytest.mark.parametrize("question", [q01, q03, q07])
 def test_where_no_host_is_registered_nothing_is_clean(tmp_path, question):
-    from tests.exposure_kit import History
-
     history = History(tmp_path)
     history.advisory()
     assert ask(history, question).reply == "unknown"
@@ -285,8 +283,6 @@ class TestWhatWasNotSeen:
         assert (answer.reply, answer.verdict) == ("no", None)
 
     def test_skipped_checks_are_told(self, history):
-        from tests.exposure_kit import with_skipped
-
         history.observe(CI, with_skipped(CLEAN, "too-large"), at("1"), NOW)
         history.advisory()
         answer = ask(history, q22)

@@ -205,3 +205,12 @@ def test_what_was_opened_in_the_window_by_a_clean_host_is_not_held(history):
     history.observe(CI, CLEAN, at("1"), NOW)
     history.advisory()
     assert pair(history).verdict == "not_held"
+
+
+def test_of_many_openings_the_words_tell_the_first_and_the_last(held):
+    granted(held, at("10"), at("24T10:30"))
+    entries = [held.open(NAME, CI, 1, at("24T11:10") + minute * MINUTE) for minute in range(9)]
+    found = pair(held)
+    assert found.words.startswith(f"9 such key releases: first opened by key release #{entries[0]} ")
+    assert f"last opened by key release #{entries[-1]} " in found.words
+    assert set(entries) <= set(found.entries)

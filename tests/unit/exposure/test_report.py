@@ -13,8 +13,8 @@ from safehold.exposure.facts import Span
 from safehold.exposure.html import CONTENT_SECURITY_POLICY, report_html
 from safehold.exposure.report import FORMAT, report_json
 from safehold.exposure.text import text_lines
-from safehold.exposure.timeline import timeline_svg, zoom_span
-from tests.exposure_kit import BAD, CLEAN, HOUR, MINUTE, WINDOW, at
+from safehold.exposure.timeline import lanes_of, timeline_svg, zoom_span
+from tests.exposure_kit import BAD, CLEAN, HOUR, MINUTE, WINDOW, History, at
 
 NOW = at("31") + MINUTE
 CI = "quill-works/ci-1"
@@ -187,9 +187,21 @@ class TestTimeline:
         for row in rows.values():
             assert all(a[1] <= b[0] for a, b in zip(sorted(row), sorted(row)[1:], strict=False))
 
-    def test_without_window_hosts_or_marks_there_is_still_a_picture(self, tmp_path):
-        from tests.exposure_kit import History
+    def test_a_host_that_held_it_or_may_have_always_has_a_lane(self, history):
+        for number in range(40):
+            history.host(f"quill-works/desk-{number}")
+            if number < 35:
+                history.observe(f"quill-works/desk-{number}", CLEAN, at("1"), NOW)
+        history.observe(CI, BAD, at("24T12:00"), NOW)
+        history.advisory()
+        history.finding()
+        report = history.report(NOW)
+        shown = {host.host for host in lanes_of(report)}
+        assert {host.host for host in report.hosts if host.verdict != "not_held"} <= shown
+        assert len(shown) == 24
+        assert "Not drawn: 17 more hosts" in Page(report_html(report)).text
 
+    def test_without_window_hosts_or_marks_there_is_still_a_picture(self, tmp_path):
         history = History(tmp_path)
         history.advisory(windows=())
         report = history.report(NOW)
