@@ -1,0 +1,165 @@
+"""Exceptions deny: whatever is raised wherever, the answer is a refusal with an entry, and no key leaves.
+
+Each function that a step calls is made to fail, once and for good. What fails for good may be what a refusal itself
+needs (the clock, the ledger): then nothing is recorded, the caller is told so, and still no key leaves.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from safehold.broker import policy, release
+from safehold.broker.grants import VerifiedGrant
+from safehold.broker.policy import Denial
+from safehold.ledger.keys import PublicKey
+from safehold.ledger.log import Log
+from safehold.model.errors import Refused, SafeholdError, StorageFailed
+from safehold.model.statements import KeyRefused, KeyReleased
+from tests.broker_kit import World
+
+# What each step calls, and under which step its failure is recorded. What the transaction of steps 4 - 8 reads is read
+# before the decision, and fails as step 4.
+PLACES: dict[str, tuple[Any, str, int]] = {
+    "parse_request": (release, "parse_request", 1),
+    "verify_grant": (release, "verify_grant", 2),
+    "find_host": (release, "find_host", 3),
+    "public key": (PublicKey, "parse", 3),
+    "verify_proof": (release, "verify_proof", 3),
+    "request_used": (release, "request_used", 4),
+    "find_release": (release, "find_release", 4),
+    "find_grant": (release, "find_grant", 4),
+    "read_inventories": (release, "read_inventories", 4),
+    "active_holds": (release, "active_holds", 4),
+    "hold_subjects": (release, "hold_subjects", 4),
+    "facts": (release, "Facts", 4),
+    "decide": (release, "decide", 4),
+    "freshness": (policy, "_check_freshness", 4),
+    "inventories": (policy, "_check_inventories", 4),
+    "holds": (policy, "_check_holds", 4),
+    "grant": (policy, "_check_grant", 4),
+    "authorize": (VerifiedGrant, "authorize", 4),
+    "statement": (release, "KeyReleased", 4),
+    "append": (Log, "append", 4),
+    "parse_manifest": (release, "parse_manifest", 9),
+    "seal_keys": (release, "seal_keys", 10),
+    "receipt": (Log, "receipt", 11),
+    "answer": (release, "SealedKeys", 11),
+}
+ERRORS: tuple[type[Exception], ...] = (RuntimeError, KeyError, MemoryError, RecursionError, OSError, sqlite3.Error)
+
+
+def failing(original: Callable[..., Any], error: BaseException, *, times: int) -> Callable[..., Any]:
+    left = [times]
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return original(*arguments, **named)
+
+    return fail
+
+
+def is_open(world: World) -> None:
+    """The broker goes on: the next request is answered."""
+    assert world.ask().keys
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", PLACES)
+def test_an_exception_in_any_step_is_a_refusal_with_an_entry(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str, error: type[Exception]
+) -> None:
+    owner, name, step = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing(getattr(owner, name), error("secret detail"), times=1))
+        with world.refused(step, "broker.internal") as seen:
+            world.send(world.body())
+    assert "secret detail" not in seen[0].reason
+    assert bool(world.statements(KeyReleased)) == (step > 8)
+    is_open(world)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_key_store_that_fails(world: World, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(world.part_keys, "unwrap", failing(world.part_keys.unwrap, error("x"), times=1))
+        with world.refused(9, "broker.internal"):
+            world.ask()
+    is_open(world)
+
+
+def test_a_key_store_whose_disk_fails_is_a_refusal_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = StorageFailed("vault.keystore", "the disk failed")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.part_keys, "unwrap", failing(world.part_keys.unwrap, error, times=1))
+        with world.refused(9, "broker.internal"):
+            world.ask()
+    is_open(world)
+
+
+@pytest.mark.parametrize("place", [place for place, (_, _, step) in PLACES.items() if step != 4])
+def test_an_error_of_ours_keeps_its_code_and_its_step(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    owner, name, step = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing(getattr(owner, name), SafeholdError("vault.unwrap", "why", "hint"), times=1))
+        with world.refused(step, "vault.unwrap"):
+            world.send(world.body())
+    is_open(world)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_fails_for_good_lets_no_key_out(world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    owner, name, _ = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing(getattr(owner, name), RuntimeError("x"), times=-1))
+        for _ in range(2):
+            with pytest.raises((Refused, StorageFailed)):
+                world.send(world.body())
+    is_open(world)
+
+
+@pytest.mark.parametrize("times", [1, -1])
+def test_a_clock_that_fails(world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    body = world.body()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.broker, "_clock", failing(world.clock, OSError("no clock"), times=times))
+        with pytest.raises(StorageFailed if times < 0 else Denial) as caught:
+            world.send(body)
+    # Without a time there is no statement, and so no refusal in the ledger: the caller learns that.
+    assert caught.value.code == ("broker.not_recorded" if times < 0 else "broker.internal")
+    assert len(world.statements(KeyRefused)) == (times > 0)
+    assert not world.statements(KeyReleased)
+    is_open(world)
+
+
+@pytest.mark.parametrize("place", ["parse_request", "find_host", "read_inventories", "seal_keys"])
+def test_an_interrupt_passes_and_leaves_no_answer(world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    owner, name, _ = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing(getattr(owner, name), KeyboardInterrupt(), times=1))
+        with pytest.raises(KeyboardInterrupt):
+            world.send(world.body())
+    is_open(world)
+
+
+def test_a_failed_decision_leaves_its_neighbours_in_the_same_commit_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two proposals in one group: one raises, the other is appended."""
+    from safehold.ledger.log import Draft, _Waiting
+
+    def broken(_view: object) -> Draft:
+        raise MemoryError
+
+    good, bad = _Waiting(lambda _view: Draft(())), _Waiting(broken)
+    world.log._commit_group([bad, good])
+    assert isinstance(bad.error, MemoryError)
+    assert good.error is None
+    is_open(world)
