@@ -242,21 +242,22 @@ class Log:
     def _learn(self, error: Uncertain) -> SafeholdError:
         """After a failed commit: reopen, and turn *Uncertain* into *NotAppended* if the ledger shows it.
 
-        Not to see the entries is not enough. While another process holds the file open, bytes of the failed commit may
-        lie behind the last one that counts, and recovery after a crash would find them. So a commit that changes
-        nothing is made durable over them; only then is it certain that nothing happened.
+        A full disk is a plain case: what is not seen did not happen. After any other failure that is not enough: while
+        another process holds the file open, bytes of the failed commit may lie behind the last one that counts, and
+        recovery after a crash would find them. So a commit that changes nothing is made durable over them; only then
+        is it certain that nothing happened.
         """
+        full = error.code == "ledger.uncertain_full"
         try:
             self._store.reopen()
-            with self._store.write() as transaction:
-                size = transaction.size()
-                transaction.settle()
+            with self._store.read() as view:
+                size = view.size()
+            if not full:
+                with self._store.write() as transaction:
+                    size = transaction.size()
+                    transaction.settle()
             if size == self._frontier.size:
-                return NotAppended(
-                    "ledger.not_appended",
-                    f"nothing was appended: {error.__cause__}",
-                    "free some space or check the disk, then run the same command again",
-                )
+                return _not_appended_full() if full else _not_appended(error)
         except SafeholdError:
             pass  # still uncertain: say so below, and stop
         return self._stop(error)
@@ -307,6 +308,22 @@ class Log:
         """Release files. What was acknowledged is durable already."""
         self._store.close()
         self._lock_database.close()
+
+
+def _not_appended(error: Uncertain) -> NotAppended:
+    return NotAppended(
+        "ledger.not_appended",
+        f"nothing was appended: {error.__cause__}",
+        "free some space or check the disk, then run the same command again",
+    )
+
+
+def _not_appended_full() -> NotAppended:
+    return NotAppended(
+        "ledger.disk_full",
+        "the disk is full: nothing was appended",
+        "free some space and run the same command again",
+    )
 
 
 def _rolled_back(why: str) -> StorageFailed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -128,7 +128,8 @@ class SqliteStore:
         with self._lock:
             for connection in (self._reader, self._writer):
                 if connection is not None:
-                    connection.close(True)
+                    with suppress(apsw.Error):  # it is closed all the same, and what was committed is durable already
+                        connection.close(True)
             self._reader = self._writer = None
 
     @contextmanager
@@ -150,15 +151,18 @@ class SqliteStore:
                 raise
             try:
                 connection.execute("COMMIT")
-            except apsw.FullError as error:
-                # A commit's mark is on its last frame, and frames are written in order: the write that found no room
-                # came before the mark or was it, so no recovery will ever see this commit.
-                self._roll_back(connection)
-                raise _not_appended(error) from error
             except apsw.Error as error:
                 # The commit record may or may not be on the disk. Nothing may be written through this
                 # connection again: its idea of the WAL is no longer to be trusted.
                 self.close()
+                if isinstance(error, apsw.FullError):
+                    # A commit's mark is on its last frame, and frames are written in order: the write that found no
+                    # room came before the mark or was it. What cannot be seen now, no recovery will bring back.
+                    raise Uncertain(
+                        "ledger.uncertain_full",
+                        "the disk is full: the append has not happened unless the ledger shows it",
+                        "free some space, then open the ledger again to learn",
+                    ) from error
                 raise Uncertain(
                     "ledger.uncertain",
                     f"the append may or may not have happened: {error}",
