@@ -83,7 +83,7 @@ def test_a_reader_that_keeps_old_pages_alive_is_reported(tmp_path: Path, monkeyp
 
 def test_a_failed_put_leaves_nothing(store: KeyStore) -> None:
     with pytest.raises(StorageFailed, match=r"vault\.keystore"):
-        store.put_all(R1, "kek-1", {"a": b"x", "b": None})  # type: ignore[dict-item]
+        store.put_all(R1, "kek-1", {"a": b"x", "b": None})  # type: ignore[dict-item]  # on purpose: no bytes
     assert store.count(R1) == 0
     store.put_all(R1, "kek-1", KEYS)
 

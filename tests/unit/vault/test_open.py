@@ -270,7 +270,7 @@ def test_output_works_where_files_without_names_do_not(
     def no_tmpfile(path: object, flags: int, *rest: object, **more: object) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "not here")
-        return real(path, flags, *rest, **more)  # type: ignore[arg-type]
+        return real(path, flags, *rest, **more)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(os, "open", no_tmpfile)
     write_jsonl(sealed.open(), tmp_path / "out.jsonl")

@@ -16,7 +16,7 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from safehold.ledger.keys import PublicKey
-from safehold.model.ids import Digest
+from safehold.model.ids import DatasetId, Digest, GroupName, PartyId
 from safehold.vault.open import open_release
 from safehold.vault.output import write_jsonl
 from safehold.vault.part_keys import aad_text, key_commitment
@@ -76,7 +76,7 @@ def test_each_part_is_what_the_specification_says(part: dict[str, str]) -> None:
 
 
 def test_known_answers() -> None:
-    aad = aad_text("quill-works", "quill-works/sums", 3, 7, "labels")  # type: ignore[arg-type]
+    aad = aad_text(PartyId("quill-works"), DatasetId("quill-works/sums"), 3, 7, GroupName("labels"))
     assert aad == (
         '{"aad":"safehold part v1","dataset":"quill-works/sums","group":"labels","part":7,"party":"quill-works","version":3}'
     )
