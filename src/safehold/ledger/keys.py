@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -121,25 +122,23 @@ class SigningKey:
         data = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link gives the whole key its name or fails: half a key under this name would stand in the way for ever.
+            os.link(fresh, path)
+            sync_folder(path.parent)
         except FileExistsError as error:
             raise Conflict("ledger.key_exists", f"there is a key at {path} already") from error
         except OSError as error:
             raise StorageFailed(
                 "ledger.key_write", f"the key file {path} cannot be written: {error.strerror}"
             ) from error
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(path.parent)
-        except OSError as error:
-            path.unlink(missing_ok=True)  # half a key opens nothing and would stand in the way of the next try
-            raise StorageFailed(
-                "ledger.key_write", f"the key file {path} cannot be written: {error.strerror}"
-            ) from error
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def sign(self, data: bytes) -> bytes:
         """The 64-byte RFC 8032 signature of ``data``."""
