@@ -91,7 +91,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def what(self) -> str:
         """The item in words: ``litellm 1.82.8`` or its path."""
-        return f"{self.name} {self.version}".strip() or self.path
+        return f"{self.name} {self.version}" if self.version else self.path or self.name
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,6 +101,10 @@ def incident_title(versions: Sequence[AdvisoryVersion]) -> str:
     for version in newest_versions(versions):
         for claim in version.affected if not version.withdrawn else ():
             named.setdefault(claim.name, set()).add(claim.versions)
-    said = [f"{name} {max(versions, key=lambda text: (len(text), text))}" for name, versions in sorted(named.items())]
+    # A list of versions says more than a range: it starts with a digit.
+    said = [
+        f"{name} {max(texts, key=lambda text: (text[:1].isdigit(), len(text), text))}"
+        for name, texts in sorted(named.items())
+    ]
     ids = sorted({version.advisory for version in versions})
     return list_words([text.strip() for text in said], 4) or list_words(ids, 4)

@@ -11,10 +11,17 @@ Both are safe to repeat: a message or a document that is recorded already change
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 
-from safehold.inventory.advisories import AdvisoryDocument, PackageClaim, merge_aliases, parse_advisory
+from safehold.inventory.advisories import (
+    AdvisoryDocument,
+    PackageClaim,
+    VersionRange,
+    merge_aliases,
+    parse_advisory,
+)
 from safehold.inventory.match import Finding, match_inventory
 from safehold.inventory.report import InventoryConfirmation, InventoryReport, verify_message
 from safehold.ledger.keys import PublicKey
@@ -243,9 +250,14 @@ def _affected(document: AdvisoryDocument) -> tuple[AffectedClaim, ...]:
     )
 
 
+_EVENT_WORDS: Final = {"introduced": "from", "fixed": "before", "last_affected": "to", "limit": "below"}
+
+
+def _range(claimed: VersionRange) -> str:
+    return " ".join(f"{_EVENT_WORDS[event.kind]} {event.version}" for event in claimed.events)
+
+
 def _versions(claim: PackageClaim) -> str:
-    words = list(claim.versions) or [
-        " ".join(f"{event.kind} {event.version}" for event in one.events) for one in claim.ranges
-    ]
+    words = list(claim.versions) or [_range(one) for one in claim.ranges]
     text = ", ".join(words)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

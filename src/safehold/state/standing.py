@@ -118,7 +118,7 @@ class CurrentFinding(msgspec.Struct, frozen=True):
     @property
     def what(self) -> str:
         """The item in words: ``litellm 1.82.8`` or the path."""
-        return f"{self.name} {self.version}".strip() or self.path
+        return f"{self.name} {self.version}" if self.version else self.path or self.name
 
 
 class CurrentInventory(msgspec.Struct, frozen=True):
