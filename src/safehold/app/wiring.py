@@ -32,6 +32,8 @@ from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
 from safehold.containment import Containment
 from safehold.inventory.intake import Intake
+from safehold.ledger.disk import sync_folder
+from safehold.ledger.export import write_file
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
@@ -158,6 +160,7 @@ class HomeFactory:
         try:
             _fill(staging, origin, passphrase)
             os.replace(staging, path)
+            sync_folder(path.parent)
         except OSError as error:
             raise StorageFailed(
                 "app.home_write", f"{path} cannot be made: {error.strerror}", "free some space"
@@ -202,13 +205,15 @@ def _fill(folder: Path, origin: str, passphrase: str) -> None:
     log = Log(SqliteStore(folder / "ledger.db"), CheckpointLock(folder / "lock.db"), signer, origin, StateProjector())
     verifier = log.verifier.text
     log.close()
-    (folder / _HOME_FILE).write_bytes(msgspec.json.encode(_HomeFile(form=_FORM, origin=origin, verifier=verifier)))
+    write_file(folder / _HOME_FILE, msgspec.json.encode(_HomeFile(form=_FORM, origin=origin, verifier=verifier)))
+    for made in (keys, folder):
+        sync_folder(made)
 
 
 def _read_home_file(path: Path) -> _HomeFile:
     try:
         file = msgspec.json.decode((path / _HOME_FILE).read_bytes(), type=_HomeFile)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             "app.no_home",
             f"there is no Safehold home at {path}",
