@@ -2,12 +2,12 @@
 
 1. seal into a staging folder (``vault.seal``): a crash leaves nothing but what the next run removes;
 2. wrap the part keys and keep them, durably: keys of a release that never comes are harmless;
-3. publish the folder by renaming it, countersigned by the customer where its key is at hand;
+3. publish the folder by renaming it, then let the customer countersign it where its key is at hand;
 4. append ``release.sealed`` with the manifest as payload: **the commit point**. Before it no grant can open the
    release, since the broker knows releases by the ledger alone.
 
 A crash between 3 and 4 leaves a whole folder without an entry. ``deliver`` finds it there, checks that it was made
-from the same input and that its keys are kept, and only appends: so the same command can simply be run again.
+from the same input and that its keys are kept, and does what is missing: so the same command can simply be run again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from safehold.vault.sources import Source
 from safehold.vault.verify import countersign, load_release, verify_release
 from safehold.vault.wrapped import WrappedKeys
 
-__all__ = ["Delivered", "Delivery", "DeliveryOrder", "Place", "Plan"]
+__all__ = ["CustomerKey", "Delivered", "Delivery", "DeliveryOrder", "Place", "Plan"]
 
 
 class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +68,17 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A release that is sealed and recorded; ``resumed`` if an earlier run had sealed it."""
+    """A release that is sealed and recorded; ``resumed`` if an earlier run had sealed it.
+
+    ``countersigned``: the customer's signature is on it too.
+    """
 
     manifest: Manifest
     release: Digest
     folder: Path
     entry: Entry
     resumed: bool
+    countersigned: bool
 
 
 class Place(Protocol):
@@ -83,6 +87,10 @@ class Place(Protocol):
     def __call__(self, dataset: DatasetId, version: int) -> Path:
         """The folder of a release."""
         ...
+
+
+CustomerKey = Callable[[PartyId], SigningKey | None]
+"""The signing key of the customer, or None where it is not at hand."""
 
 
 class Delivery:
@@ -115,8 +123,9 @@ class Delivery:
         keys: WrappedKeys,
         signer: SigningKey,
         options: SealOptions | None = None,
+        customer_key: CustomerKey | None = None,
     ) -> Delivered:
-        """Seal ``source`` as the next release.
+        """Seal ``source`` as the next release; ``customer_key`` finds the key that countersigns, where it is at hand.
 
         Raises ``NotFound`` (``assembly.no_dataset``, ``assembly.no_host``), ``Refused`` (``assembly.held``,
         ``assembly.signer``), ``Conflict`` (``assembly.version``, ``assembly.same_input``, ``assembly.other_folder``)
@@ -127,7 +136,7 @@ class Delivery:
             _check_signer(view, party_of(order.dataset), signer)
         folder = self._place(order.dataset, version)
         if folder.is_dir():
-            return self._resume(folder, source, order, keys, signer)
+            return self._resume(folder, source, order, keys, signer, customer_key)
         spec = ReleaseSpec(
             dataset=order.dataset,
             version=version,
@@ -145,11 +154,8 @@ class Delivery:
             self._refuse_same(prepared, order)
             keys.store(prepared.release, prepared.keys)  # 2
             prepared.publish()  # 3
-            return self._record(folder, order, resumed=False)  # 4
-
-    def countersign(self, folder: Path, signer: SigningKey) -> None:
-        """Add the customer's signature to a published release: the lab's word that this is what it took in."""
-        countersign(folder, signer)
+            signed = _countersign(folder, customer, customer_key)
+            return self._record(folder, order, resumed=False, countersigned=signed)  # 4
 
     def _refuse_same(self, prepared: Prepared, order: DeliveryOrder) -> None:
         """The same input again is most often a command run twice, not a wish for two equal releases."""
@@ -167,7 +173,13 @@ class Delivery:
                 )
 
     def _resume(
-        self, folder: Path, source: Source, order: DeliveryOrder, keys: WrappedKeys, signer: SigningKey
+        self,
+        folder: Path,
+        source: Source,
+        order: DeliveryOrder,
+        keys: WrappedKeys,
+        signer: SigningKey,
+        customer_key: CustomerKey | None,
     ) -> Delivered:
         """An earlier run died between publishing and recording: finish it, if it is the same delivery."""
         release = load_release(folder)
@@ -187,9 +199,10 @@ class Delivery:
                 f"the keys of the release in {folder} are not kept here",
                 "move the folder away, seal again",
             )
-        return self._record(folder, order, resumed=True)
+        signed = _countersign(folder, release.manifest.customer, customer_key)
+        return self._record(folder, order, resumed=True, countersigned=signed)
 
-    def _record(self, folder: Path, order: DeliveryOrder, *, resumed: bool) -> Delivered:
+    def _record(self, folder: Path, order: DeliveryOrder, *, resumed: bool, countersigned: bool) -> Delivered:
         release = load_release(folder)
         manifest = release.manifest
 
@@ -215,7 +228,18 @@ class Delivery:
             return Draft((statement,), (release.envelope.body,))
 
         entry = self._log.append(propose)[0]
-        return Delivered(manifest, release.digest, folder, entry, resumed)
+        return Delivered(manifest, release.digest, folder, entry, resumed, countersigned)
+
+
+def _countersign(folder: Path, customer: PartyId, customer_key: CustomerKey | None) -> bool:
+    """Add the customer's signature: the lab's word that this is what it took in. Before the entry, so that a run
+    that dies here finds the folder without one and comes by again. Signing twice changes nothing.
+    """
+    key = customer_key(customer) if customer_key is not None else None
+    if key is None:
+        return False
+    countersign(folder, key)
+    return True
 
 
 def _check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, PartyId]:

@@ -52,12 +52,10 @@ def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) ->
                 )
                 notes.append(document.notes)
     failed = [{"file": name, "code": error.code, "message": error.message} for name, error in failures]
-    lines = [
-        f"{row['advisory']}: "
-        + ("known already" if row["known"] else f"{row['findings']} findings (entry {row['entry']})")
-        + "".join(f"\n  note: {note}" for note in said)
-        for row, said in zip(rows, notes, strict=True)
-    ]
+    lines: list[str] = []
+    for row, said in zip(rows, notes, strict=True):
+        what = "known already" if row["known"] else f"{row['findings']} findings (entry {row['entry']})"
+        lines += [f"{row['advisory']}: {what}", *(f"  note: {note}" for note in said)]
     lines += [f"NOT READ {one['file']}: {one['message']} [{one['code']}]" for one in failed]
     session.out.result({"advisories": rows, "failed": failed}, lines)
     return 2 if failed else 0

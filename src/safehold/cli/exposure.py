@@ -11,6 +11,7 @@ import click
 
 from safehold.cli.context import session_of
 from safehold.cli.kinds import ADVISORY
+from safehold.cli.output import Painted, one_line
 from safehold.exposure.case import load_case
 from safehold.exposure.html import report_html
 from safehold.exposure.report import Report, answer_all, report_json
@@ -69,6 +70,8 @@ def write_report(report: Report, path: Path) -> None:
 def coloured(lines: Iterable[Line], colours: bool) -> list[str]:
     """Lines for a terminal, coloured by tone if ``colours``."""
     return [
-        f"\x1b[{_COLOURS[line.tone]}m{line.text}\x1b[0m" if colours and line.tone in _COLOURS else line.text
+        Painted(f"\x1b[{_COLOURS[line.tone]}m{one_line(line.text)}\x1b[0m")
+        if colours and line.tone in _COLOURS
+        else one_line(line.text)
         for line in lines
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ class _Undo(Exception):
 
 @click.command("fsck", epilog="Example: safehold fsck")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context) -> int:
     """Check tree, tiles, checkpoints, payloads, projections against a fresh fold, and the invariants of order."""
     session = session_of(context)
     with session.open_home() as home:
@@ -34,15 +35,18 @@ def command(context: click.Context) -> None:
                 problems += check_order(_entries(view))
         if home.log.read_only is None:
             problems += _check_projections(home)
-    document = {"size": size, "problems": problems}
+    document: dict[str, Any] = {"size": size, "problems": problems}
     if problems:
         shown = [f"{problem.code} {problem.where}: {problem.message}" for problem in problems]
         if not session.json:
             session.out.result(document, shown)
-        raise VerificationFailed(
+        error = VerificationFailed(
             "cli.fsck", f"{len(problems)} problems in {size} entries, the first: {shown[0]}", "see docs/spec/ledger.md"
         )
+        session.out.failure(error, **document)
+        return error.exit_code
     session.out.result(document, [f"{size} entries: tree, tiles, checkpoints, payloads, projections and order hold."])
+    return 0
 
 
 def _entries(view: View) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from safehold.inventory.intake import TakenMessage
 from safehold.inventory.report import InventoryReport
 from safehold.inventory.sweeps import run_agent, take_spool
 from safehold.ledger.keys import SigningKey
-from safehold.model.errors import NotFound
+from safehold.model.errors import NotFound, SafeholdError, StorageFailed
 from safehold.model.ids import HostId
 from safehold.state.standing import read_inventories
 
@@ -47,7 +48,15 @@ def _record(
         signer = host_signer(home, host, key)
         spool = home.path / "spool" / host / name
         run_agent(environment, host, name, spool, "--once", *(["--at", at] if at else []))
-        taken = take_spool(home.intake, host, spool, signer, remove=True)
+        try:
+            taken = take_spool(home.intake, host, spool, signer, remove=True)
+        except StorageFailed:
+            raise  # nothing is wrong with the messages: the next run takes them in
+        except SafeholdError:
+            # A message that is refused once is refused for ever, and would stand before all that follow. Without its
+            # state the agent reports anew and in full.
+            shutil.rmtree(spool, ignore_errors=True)
+            raise
     _show(session, host, taken)
 
 
@@ -93,7 +102,9 @@ def _show(session: Session, host: HostId, taken: list[TakenMessage]) -> None:
         {
             "kind": "report" if isinstance(one.message, InventoryReport) else "confirmation",
             "inventory": one.message.inventory,
-            "findings": [f"{finding.name} {finding.version}".strip() or finding.path for finding in one.findings],
+            "findings": [
+                f"{finding.name} {finding.version}" if finding.version else finding.path for finding in one.findings
+            ],
             "known": one.known,
             "entry": one.entry,
         }

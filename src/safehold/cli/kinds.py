@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _SPAN: Final = re.compile(r"\+([1-9][0-9]{0,6})([smhdw])")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_END: Final = 1 << 53
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -59,7 +61,7 @@ def parse_moment(text: str, now: int) -> int:
     """
     span = _SPAN.fullmatch(text)
     if span:
-        return now + int(span[1]) * _SECONDS[span[2]] * 1_000_000
+        return _within(now + int(span[1]) * _SECONDS[span[2]] * 1_000_000, text)
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00") if text.endswith("Z") else text)
     except ValueError as error:
@@ -68,7 +70,14 @@ def parse_moment(text: str, now: int) -> int:
         ) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    return _within((moment - _EPOCH) // timedelta(microseconds=1), text)
+
+
+def _within(at: int, text: str) -> int:
+    """A ledger's times are whole numbers that every JSON reader holds exactly: up to the year 2255."""
+    if not 0 <= at < _END:
+        raise InputInvalid("cli.time", f"{text[:40]!r} is not between 1970 and 2255", "write a time in that span")
+    return at
 
 
 def words(text: str | None) -> list[str]:

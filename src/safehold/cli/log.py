@@ -70,7 +70,7 @@ def _checkpoint(context: click.Context) -> None:
     with session.open_home() as home:
         found, verifier = home.log.checkpoint(), home.log.verifier
     document = {"origin": found.origin, "size": found.size, "note": found.note.decode(), "verifier": verifier.text}
-    session.out.result(document, [found.note.decode().rstrip("\n")])
+    session.out.result(document, found.note.decode().rstrip("\n").split("\n"))
 
 
 @command.command("receipt", epilog="Example: safehold log receipt 12 --out hold.tlog-proof")

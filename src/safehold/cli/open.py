@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,15 +14,15 @@ from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
-from safehold.model.errors import InputInvalid
+from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
 from safehold.state.standing import find_grant, resolve_release
-from safehold.vault.output import write_records
+from safehold.vault.output import OutputFormat, write_records
 
 __all__ = ["command"]
 
-_FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+_FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
 @click.command(
@@ -52,11 +54,7 @@ def command(
     The broker decides by grant, holds and the host's newest inventory; each answer, yes or no, is an entry.
     """
     session = session_of(context)
-    form = _FORMS.get(out.suffix.lower())
-    if form is None:
-        raise InputInvalid(
-            "cli.out", f"{out.name}: the format is not clear", "end the name in .jsonl, .csv or .parquet"
-        )
+    form = _output_form(out)
     file = read_grant_file(grant_file)
     with session.open_home() as home:
         with home.log.view() as view:
@@ -75,7 +73,7 @@ def command(
         signer = host_signer(home, host, key)
         broker = home.broker(session.read_passphrase)
         opening = open_with_broker(home.release_folder(row.dataset, row.version), order, broker, signer, home.clock)
-        written = write_records(opening.opened, out, form)  # type: ignore[arg-type]  # one of the three above
+        written = write_records(opening.opened, out, form)
     document = {
         "release": release,
         "digest": row.release,
@@ -92,3 +90,19 @@ def command(
         document,
         [f"Opened {release}: {written.rows:,} records in {out} (entry {opening.keys.entry}).{same}"],
     )
+
+
+def _output_form(out: Path) -> OutputFormat:
+    """The format that the name asks for. Looked at before the broker is asked: a key release that nobody can use
+    would still be an exposure on record.
+    """
+    form = _FORMS.get(out.suffix.lower())
+    if form is None:
+        raise InputInvalid(
+            "cli.out", f"{out.name}: the format is not clear", "end the name in .jsonl, .csv or .parquet"
+        )
+    if os.path.lexists(out):
+        raise Conflict("cli.out_exists", f"{out} is there already", "choose another --out")
+    if not out.parent.is_dir():
+        raise NotFound("cli.out_folder", f"there is no folder {out.parent}", "make it, or choose another --out")
+    return form

@@ -1,16 +1,23 @@
-"""Output: one JSON document with ``--json``, words and tables without. Progress and errors go to standard error."""
+"""Output: one JSON document with ``--json``, words and tables without. Progress and errors go to standard error.
+
+A terminal obeys control characters, and much of what is shown was written by others: reasons, names, files. So no
+character that is not printable leaves here, except line ends between lines, and colours of our own.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from safehold.model.encoding import pretty_json
 from safehold.model.errors import SafeholdError
 
-__all__ = ["Output", "iso_time"]
+__all__ = ["Output", "Painted", "iso_time", "one_line"]
 
 
 def iso_time(microseconds: int | None) -> str:
@@ -19,6 +26,12 @@ def iso_time(microseconds: int | None) -> str:
         return ""
     moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Painted(str):
+    """A line with colours of our own; what it quotes went through ``one_line`` before it was painted."""
+
+    __slots__ = ()
 
 
 class Output:
@@ -30,10 +43,10 @@ class Output:
     def result(self, document: Any, lines: Iterable[str] = ()) -> None:
         """The result of a verb, once."""
         if self.json:
-            sys.stdout.write(pretty_json(document) + "\n")
+            sys.stdout.write(_safe_json(document) + "\n")
         else:
             for line in lines:
-                sys.stdout.write(line + "\n")
+                sys.stdout.write((line if isinstance(line, Painted) else one_line(line)) + "\n")
         sys.stdout.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -50,7 +63,7 @@ class Output:
             table.add_column(column, overflow="fold")
         for row in rows:
             # Text and not markup: what is shown may come from a hostile file.
-            table.add_row(*(Text(str(cell)) for cell in row))
+            table.add_row(*(Text(one_line(str(cell))) for cell in row))
         console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=160)
         console.print(table)
 
@@ -68,22 +81,48 @@ class Output:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def failure(self, error: SafeholdError) -> None:
-        """An error: one line and a hint; with ``--json`` also a document on standard output."""
+    def failure(self, error: SafeholdError, **more: Any) -> None:
+        """An error: one line and a hint; with ``--json`` also a document on standard output, with ``more`` in it."""
         if self.json:
             shown: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
             entry = getattr(error, "entry", None)
             if entry is not None:
                 shown["entry"] = entry
-            sys.stdout.write(pretty_json({"error": shown}) + "\n")
+            sys.stdout.write(_safe_json({"error": shown, **more}) + "\n")
             sys.stdout.flush()
         entry = getattr(error, "entry", None)
         place = f" (entry {entry})" if entry is not None else ""
-        sys.stderr.write(f"safehold: {_one_line(error.message)} [{error.code}]{place}\n")
+        sys.stderr.write(f"safehold: {one_line(error.message)} [{error.code}]{place}\n")
         if error.hint:
-            sys.stderr.write(f"  hint: {_one_line(error.hint)}\n")
+            sys.stderr.write(f"  hint: {one_line(error.hint)}\n")
 
 
-def _one_line(text: str) -> str:
-    """Control characters out: an error may quote a hostile file, and a terminal obeys escape sequences."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+def one_line(text: str) -> str:
+    """``text`` with a mark in place of each control character, line end and half of a surrogate pair."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _safe_json(document: Any) -> str:
+    """JSON whose strings hold such characters as escapes: the same document, and nothing for a terminal to obey."""
+    try:
+        text = pretty_json(document)
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8: the work is done, and must be told
+        text = pretty_json(_encodable(msgspec.to_builtins(document)))
+    if text.replace("\n", "").isprintable():
+        return text
+    # Outside of its strings JSON is ASCII, and its only line ends are the ones that were laid out just now.
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
+    )
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(member) for member in value]
+    return value

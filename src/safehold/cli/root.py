@@ -101,12 +101,15 @@ def run(arguments: Sequence[str], session: Session) -> int:
             sys.excepthook(type(error), error, error.__traceback__)
         output.failure(error)
         return error.exit_code
-    except click.exceptions.Abort:
-        sys.stderr.write("safehold: interrupted\n")
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        output.failure(SafeholdError("cli.interrupted", "interrupted", "run the same command again"))
         return 130
-    except KeyboardInterrupt:
-        sys.stderr.write("safehold: interrupted\n")
-        return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        if not session.json:
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        output.failure(SafeholdError("cli.usage", "a verb is missing", _usage_hint(error)))
+        return 2
     except click.ClickException as error:
         output.failure(SafeholdError("cli.usage", error.format_message(), _usage_hint(error)))
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
 from safehold.cli.context import Home, Session, session_of
 from safehold.cli.keys import party_signer
 from safehold.cli.kinds import DATASET, HOST, words
+from safehold.ledger.keys import SigningKey
 from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
 from safehold.model.statements import SubjectCount
@@ -82,21 +84,17 @@ def command(
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
         watched = Watched(read, _progress(session, read.size_hint))
-        delivered = delivery.deliver(watched, wish, keys, signer)
+        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(_made_key, home))
         session.out.progress_done()
-        countersigned = _countersign(home, delivery, delivered)
-    _show(session, delivered, countersigned)
+    _show(session, delivered)
 
 
-def _countersign(home: Home, delivery: Delivery, delivered: Delivered) -> bool:
+def _made_key(home: Home, party: PartyId) -> SigningKey | None:
     """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
-    customer: PartyId = delivered.manifest.customer
     try:
-        signer = home.party_key(customer)
+        return home.party_key(party)
     except NotFound:
-        return False
-    delivery.countersign(delivered.folder, signer)
-    return True
+        return None
 
 
 def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
@@ -154,7 +152,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
     session.out.table("", ["column", "type", "group"], [(name, kind, group_of[name]) for name, kind in plan.columns])
 
 
-def _show(session: Session, delivered: Delivered, countersigned: bool) -> None:
+def _show(session: Session, delivered: Delivered) -> None:
     manifest = delivered.manifest
     name = f"{manifest.dataset}@{manifest.version}"
     document = {
@@ -165,7 +163,7 @@ def _show(session: Session, delivered: Delivered, countersigned: bool) -> None:
         "parts": len(manifest.parts),
         "groups": [group.name for group in manifest.groups],
         "folder": str(delivered.folder),
-        "countersigned": countersigned,
+        "countersigned": delivered.countersigned,
         "resumed": delivered.resumed,
         "entry": delivered.entry.index,
     }

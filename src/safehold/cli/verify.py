@@ -12,13 +12,14 @@ from safehold.ledger.audit import audit_export, read_verifier
 from safehold.ledger.export import CHECKPOINT_FILE
 from safehold.ledger.note import NoteVerifier
 from safehold.ledger.receipt import verify_receipt
-from safehold.model.encoding import pretty_json
-from safehold.model.errors import InputInvalid, NotFound
+from safehold.model.encoding import decode_canonical, pretty_json
+from safehold.model.errors import InputInvalid, NotFound, SafeholdError
 from safehold.model.ids import Digest, parse_digest
 
 __all__ = ["command"]
 
 _MANIFEST = "manifest.json"
+_TILES = "tile"
 _MAX_RECEIPT_BYTES = 4 << 20
 
 
@@ -38,6 +39,12 @@ def command(context: click.Context, path: Path, verifier: str | None, signer: Pa
     session = session_of(context)
     if not path.exists():
         raise NotFound("cli.verify_path", f"there is nothing at {path}", "name a folder or a receipt")
+    if path.is_dir() and not any((path / name).exists() for name in (_MANIFEST, CHECKPOINT_FILE, _TILES)):
+        raise NotFound(
+            "cli.verify_path",
+            f"{path} is neither an exported ledger nor a release",
+            "name a folder made by `log export`, or the folder of one release",
+        )
     if path.is_file():
         _verify_receipt(session, path, verifier)
     elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
@@ -123,6 +130,14 @@ def _verify_receipt(session: Session, path: Path, line: str | None) -> None:
         document,
         [
             f"Verified: entry {entry.index} is in the ledger {entry.checkpoint.origin} of {entry.checkpoint.size} entries.",
-            pretty_json(entry.body.decode(errors="replace")),
+            *_told(entry.body).split("\n"),
         ],
     )
+
+
+def _told(body: bytes) -> str:
+    """A statement laid out for people; bytes that are none as they are."""
+    try:
+        return pretty_json(decode_canonical(body))
+    except SafeholdError:
+        return body.decode(errors="replace")

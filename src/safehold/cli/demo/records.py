@@ -15,7 +15,7 @@ from typing import Final
 
 from safehold.model.errors import InputInvalid, NotFound, StorageFailed
 
-__all__ = ["python_texts", "take_records", "write_slice"]
+__all__ = ["check_records", "python_texts", "take_records", "write_slice"]
 
 _ENOUGH: Final = 4000
 _SKIPPED: Final = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "turtledemo"})
@@ -52,12 +52,10 @@ def _is_text(text: str) -> bool:
 def take_records(given: Path | None, folder: Path) -> Path:
     """The JSONL file to work with: the user's own, or one made of Python's texts.
 
-    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_few``).
+    Raises what ``check_records`` raises, or ``InputInvalid`` (``cli.demo_records_few``).
     """
     if given is not None:
-        if not given.is_file():
-            raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL, CSV or Parquet file")
-        return given.resolve()
+        return check_records(given, folder)
     path = folder / "python-texts.jsonl"
     try:
         with path.open("w", encoding="utf-8") as file:
@@ -67,6 +65,23 @@ def take_records(given: Path | None, folder: Path) -> Path:
     if count == 0:
         raise InputInvalid(
             "cli.demo_records_few", "this Python has no source to take texts from", "name a file: --records FILE.jsonl"
+        )
+    return path
+
+
+def check_records(given: Path, folder: Path) -> Path:
+    """The user's file, outside of the folder that the demo is about to replace.
+
+    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_inside``).
+    """
+    if not given.is_file():
+        raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL, CSV or Parquet file")
+    path = given.resolve()
+    if path.is_relative_to(folder.resolve()):
+        raise InputInvalid(
+            "cli.demo_records_inside",
+            f"{given} lies in {folder}, which the demo replaces",
+            "copy it elsewhere, or name another --folder",
         )
     return path
 

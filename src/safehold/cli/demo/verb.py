@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from safehold.cli.context import Session, session_of
-from safehold.cli.demo.records import take_records
+from safehold.cli.demo.records import check_records, take_records
 from safehold.cli.demo.story import BEGIN, BUSY, Story
 from safehold.cli.demo.tamper import alter_ledger, alter_release, audit_copy
 from safehold.cli.demo.world import Clock, World, moment
@@ -48,6 +48,8 @@ def command(context: click.Context, records: Path | None, folder: Path, answers:
     """
     session = session_of(context)
     started = time.monotonic()
+    if records is not None:
+        check_records(records, folder)  # before an earlier demo is removed for nothing
     _make_folder(folder)
     say = _sayer(session)
     say("Safehold replays the incident of March 2026. The names are made up, the advisories are public facts.\n")

@@ -140,9 +140,8 @@ class World:
             {_group(name): [name] for name in names} if len({_group(name) for name in names}) == len(names) else None
         )
         order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,))
-        delivered = self.delivery.deliver(source, order, self.keys, self.home.party_key(party_of(dataset)))
-        self.delivery.countersign(delivered.folder, self.home.party_key(delivered.manifest.customer))
-        return delivered
+        signer = self.home.party_key(party_of(dataset))
+        return self.delivery.deliver(source, order, self.keys, signer, customer_key=self.home.party_key)
 
     def grant(
         self, host: HostId, dataset: DatasetId, groups: tuple[GroupName, ...], begin: str, until: str
