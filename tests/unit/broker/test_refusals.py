@@ -77,6 +77,8 @@ MALFORMED: dict[str, tuple[str, Callable[[World], bytes]]] = {
     "no host": ("id.host", lambda world: changed_body(world, host="../../etc")),
     "no member": ("id.member", lambda world: changed_body(world, member="quill-works/Ada Lovelace")),
     "no purpose": ("id.purpose", lambda world: changed_body(world, purpose="training\x1b[2J")),
+    "no key id": ("broker.request_form", lambda world: changed_body(world, key="SHA256:x")),
+    "reader in another base64": ("broker.request_reader", lambda world: changed_body(world, reader="A" * 1621 + "B==")),
     "reader not base64": ("broker.request_reader", lambda world: changed_body(world, reader="*")),
     "reader too short": ("broker.request_reader", lambda world: changed_body(world, reader="AAAA")),
 }
