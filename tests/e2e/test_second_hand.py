@@ -13,7 +13,6 @@ from tests.cli_kit import (
     GSM8K,
     STAND_IN,
     Desk,
-    changed,
     command_paths,
     incident_advisories,
     make_environment_of,
