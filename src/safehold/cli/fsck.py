@@ -33,8 +33,11 @@ def command(context: click.Context) -> int:
             problems = check_ledger(view, home.log.verifier)
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
-        if home.log.read_only is None:
+        rolled_back = home.log.read_only
+        if rolled_back is None:
             problems += _check_projections(home)
+        else:  # what is there may hold in itself; that it is not all is the worst of problems
+            problems.insert(0, Problem("fsck.read_only", "ledger", rolled_back.message))
     document: dict[str, Any] = {"size": size, "problems": problems}
     if problems:
         shown = [f"{problem.code} {problem.where}: {problem.message}" for problem in problems]
