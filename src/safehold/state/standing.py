@@ -241,10 +241,12 @@ _NEWEST_FINDINGS = (
 
 def read_inventories(view: View, host: HostId) -> tuple[CurrentInventory, ...]:
     """The newest observation of each environment of a host, with what is found in it."""
+    # Newest by the older of the two clocks: a host whose clock was ahead for a while must not hide what it says later,
+    # and an old report that arrives late must not replace a newer one.
     sql = (
         "SELECT environment, inventory, until, t FROM observation o WHERE host = ?1 AND idx ="
         " (SELECT idx FROM observation p WHERE p.host = ?1 AND p.environment = o.environment"
-        " ORDER BY until DESC, idx DESC LIMIT 1) ORDER BY environment"
+        " ORDER BY CASE WHEN until < t THEN until ELSE t END DESC, idx DESC LIMIT 1) ORDER BY environment"
     )
     return tuple(
         CurrentInventory(environment, inventory, until, t, _findings(view, inventory))

@@ -112,7 +112,6 @@ def test_step_5_a_clock_set_forward_keeps_nothing_fresh(world: World) -> None:
         world.ask()
 
 
-@pytest.mark.xfail(reason="state.standing takes the newest by the host's clock alone", strict=True)
 def test_step_5_a_clock_that_was_ahead_hides_nothing_that_came_later(world: World) -> None:
     """Intake lets a host be five minutes ahead: for so long its clean report is "newer" than the dirty one after it."""
     world.report(CI, observed=NOW + 300 * SECOND)
