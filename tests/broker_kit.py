@@ -182,7 +182,8 @@ class World:
             report=sha256_digest(b"report"), observed=self.now if observed is None else observed, distributions=1,
             oddities=0,
         )  # fmt: skip
-        self.log.append(lambda _view: Draft((statement,), (contents,)))
+        payloads = (contents,) if more.get("kept", True) else ()
+        self.log.append(lambda _view: Draft((statement,), payloads))
         return inventory
 
     def advise(self, inventory: Digest, *, document: str = "1", withdrawn: bool = False, found: bool = True) -> None:

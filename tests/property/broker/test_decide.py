@@ -43,6 +43,7 @@ def naive(facts: Facts) -> Any:
     for seen in facts.inventories:
         oldest = min(seen.t, seen.until)
         offences.append((oldest + 101 * SECOND <= facts.now, 5, "broker.inventory_old"))
+        offences.append((not seen.readable, 5, "broker.inventory_unreadable"))
         offences.append((len(seen.findings) > 0, 5, "broker.inventory_unclean"))
     offences.append((len(facts.holds) > 0, 6, "broker.held"))
     offences.append((release is None, 7, "broker.no_release"))
@@ -91,6 +92,7 @@ def inventory(draw: st.DrawFn) -> CurrentInventory:
         draw(mostly(NOW - SECOND, times(NOW, NOW - 100 * SECOND, NOW - 101 * SECOND, NOW + 3600 * SECOND))),
         draw(mostly(NOW - SECOND, times(NOW, NOW - 100 * SECOND, NOW - 101 * SECOND))),
         draw(mostly((), st.just((FINDING,)))),
+        draw(mostly(True, st.just(False))),
     )
 
 

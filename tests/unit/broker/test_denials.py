@@ -121,6 +121,12 @@ def test_step_5_a_clock_that_was_ahead_hides_nothing_that_came_later(world: Worl
         world.ask()
 
 
+def test_step_5_contents_that_are_not_kept_show_no_cleanness(world: World) -> None:
+    world.report(CI, contents=b'{"distributions": []}', kept=False)
+    with world.refused(5, "broker.inventory_unreadable"):
+        world.ask()
+
+
 def test_step_5_one_environment_of_several_is_old(world: World) -> None:
     world.report(CI, environment="second")
     world.now += HOUR + SECOND
