@@ -199,6 +199,9 @@ def test_records_are_looked_at_before_an_earlier_demo_is_removed(tmp_path: Path)
         (folder / name).write_text('{"a": 1}\n')
     missing = desk.error("demo", "--folder", folder, "--records", tmp_path / "none.jsonl", code=6)
     assert missing["code"] == "cli.demo_records"
+    (tmp_path / "records.csv").write_text("a\n1\n")
+    table = desk.error("demo", "--folder", folder, "--records", tmp_path / "records.csv", code=2)
+    assert table["code"] == "cli.demo_records_form"
     inside = desk.error("demo", "--folder", folder, "--records", folder / "records.jsonl", code=2)
     assert inside["code"] == "cli.demo_records_inside"
     assert (folder / "records.jsonl").read_text() == '{"a": 1}\n'

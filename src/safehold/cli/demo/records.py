@@ -88,10 +88,17 @@ def take_records(given: Path | None, folder: Path) -> Path:
 def check_records(given: Path, folder: Path) -> Path:
     """The user's file, outside of the folder that the demo is about to replace.
 
-    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_inside``).
+    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_form``,
+    ``cli.demo_records_inside``).
     """
     if not given.is_file():
-        raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL, CSV or Parquet file")
+        raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL file")
+    if given.suffix.lower() not in {".jsonl", ".ndjson"}:
+        raise InputInvalid(
+            "cli.demo_records_form",
+            f"{given.name} is no JSONL file by its name",
+            "the demo cuts smaller files from it line by line: give one record a line, in a file named .jsonl",
+        )
     path = given.resolve()
     if path.is_relative_to(folder.resolve()):
         raise InputInvalid(

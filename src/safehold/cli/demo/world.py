@@ -147,7 +147,7 @@ class World:
         groups: dict[str, list[str]] | None = (
             {_group(name): [name] for name in names} if len({_group(name) for name in names}) == len(names) else None
         )
-        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,))
+        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,), again=True)
         signer = self.home.party_key(party_of(dataset))
         return self.delivery.deliver(source, order, self.keys, signer, customer_key=self.home.party_key)
 
