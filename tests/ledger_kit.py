@@ -125,6 +125,10 @@ def one_of_each() -> dict[str, Statement]:
         s.HoldLifted(**common, hold=hold_id, subject=subject, reason="r", decision=decision),
         s.RunDeclared(**common, run="north-lab/run-7", party=lab, host=None, releases=(release,)),
         s.ModelDeclared(**common, model="north-lab/tutor-1", party=lab, runs=("north-lab/run-7",)),
+        s.SegmentSealed(
+            **common, table="key_release", form=1, begin=0, end=2, rows=1, since=1, until=1, size=100,
+            digest=digest("segment"),
+        ),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

@@ -9,6 +9,7 @@
       keys.db  kek.json   wrapped part keys; the key-encryption key under the passphrase
       keys/               ledger and grant key; keys of parties and hosts that this home made
       people.json         names of members, erasable
+      segments/           Parquet copies of entries, for queries
       releases/PARTY/DATASET/VERSION/   sealed releases
 
 A home is made under a temporary name and renamed: it is there entirely or not at all.
@@ -38,6 +39,7 @@ from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import check_origin
+from safehold.ledger.segments.seal import Segments
 from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import View
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
@@ -45,6 +47,7 @@ from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
 from safehold.registry import People, Registry
 from safehold.state.projection import StateProjector
+from safehold.state.segments import sealed_segments
 from safehold.vault.kek import PassphraseKek
 from safehold.vault.keystore import KeyStore
 from safehold.vault.wrapped import WrappedKeys
@@ -83,6 +86,7 @@ class Home:
         self.containment = Containment(self.log, clock, self._by)
         self.intake = Intake(self.log, clock, self._by)
         self.people = People(path / "people.json", _read_secret(path / "keys" / "people"))
+        self.segments = Segments(self.log, path / "segments", sealed_segments, clock, self._by)
         self._key_store: KeyStore | None = None
 
     def grant_key(self) -> GrantKey:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
+    from safehold.ledger.segments.seal import Segments
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys
 
@@ -43,6 +44,7 @@ class Home(Protocol):
     containment: Containment
     intake: Intake
     people: People
+    segments: Segments
 
     def grant_key(self) -> GrantKey:
         """The key that signs grants."""

@@ -9,6 +9,7 @@ import click
 
 from safehold.cli.context import Home, session_of
 from safehold.ledger.fsck import Problem, check_ledger
+from safehold.ledger.segments.check import check_segments
 from safehold.ledger.storage import Entry, Transaction, View
 from safehold.model.errors import SafeholdError, VerificationFailed
 from safehold.model.statements import decode
@@ -25,7 +26,7 @@ class _Undo(Exception):
 @click.command("fsck", epilog="Example: safehold fsck")
 @click.pass_context
 def command(context: click.Context) -> int:
-    """Check tree, tiles, checkpoints, payloads, projections against a fresh fold, and the invariants of order."""
+    """Check tree, tiles, checkpoints, payloads, projections against a fresh fold, segments, and the invariants of order."""
     session = session_of(context)
     with session.open_home() as home:
         with home.log.view() as view:
@@ -33,6 +34,7 @@ def command(context: click.Context) -> int:
             problems = check_ledger(view, home.log.verifier)
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
+                problems += check_segments(view, home.segments.folder)
         rolled_back = home.log.read_only
         if rolled_back is None:
             problems += _check_projections(home)
@@ -48,7 +50,9 @@ def command(context: click.Context) -> int:
         )
         session.out.failure(error, **document)
         return error.exit_code
-    session.out.result(document, [f"{size} entries: tree, tiles, checkpoints, payloads, projections and order hold."])
+    session.out.result(
+        document, [f"{size} entries: tree, tiles, checkpoints, payloads, projections, segments and order hold."]
+    )
     return 0
 
 

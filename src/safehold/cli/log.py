@@ -10,6 +10,7 @@ import msgspec
 
 from safehold.cli.context import session_of
 from safehold.cli.output import iso_time
+from safehold.cli.segments import query, segment
 from safehold.ledger.export import export_ledger, write_file
 from safehold.ledger.storage import Entry
 from safehold.model.errors import Conflict, StorageFailed
@@ -20,7 +21,11 @@ __all__ = ["command", "describe"]
 
 @click.group("log")
 def command() -> None:
-    """List, show, prove and export entries of the ledger."""
+    """List, show, prove, export and query entries of the ledger."""
+
+
+command.add_command(segment)
+command.add_command(query)
 
 
 @command.command("list", epilog="Example: safehold log list --kind key.released --last 20")
@@ -128,7 +133,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 _TELLING = (
     "party", "host", "member", "dataset", "version", "release", "grant", "groups", "advisory", "environment", "name",
-    "subject", "code", "reason", "run", "model", "origin",
+    "subject", "code", "reason", "run", "model", "origin", "table", "begin", "end",
 )  # fmt: skip
 
 

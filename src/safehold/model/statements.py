@@ -61,6 +61,7 @@ __all__ = [
     "PartyRegistered",
     "ReleaseSealed",
     "RunDeclared",
+    "SegmentSealed",
     "Statement",
     "SubjectCount",
     "Unknown",
@@ -338,6 +339,24 @@ class ModelDeclared(Statement, frozen=True, kw_only=True, tag="model.declared"):
     runs: tuple[RunId, ...]
 
 
+class SegmentSealed(Statement, frozen=True, kw_only=True, tag="segment.sealed"):
+    """A file for queries: the rows of one table from entries ``begin`` … ``end`` - 1, sorted by time.
+
+    ``form`` is the version of the file's format (docs/spec/segments.md), ``digest`` and ``size`` are of its bytes.
+    ``since`` and ``until`` are the least and the greatest ``t`` of its rows, None where no row has one.
+    """
+
+    table: Literal["entry", "key_release"]
+    form: int
+    begin: int
+    end: int
+    rows: int
+    since: int | None
+    until: int | None
+    size: int
+    digest: Digest
+
+
 AnyStatement = (
     LedgerOpened
     | PartyRegistered
@@ -357,6 +376,7 @@ AnyStatement = (
     | HoldLifted
     | RunDeclared
     | ModelDeclared
+    | SegmentSealed
 )
 
 

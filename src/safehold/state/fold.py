@@ -38,6 +38,7 @@ from safehold.model.statements import (
     PartyRegistered,
     ReleaseSealed,
     RunDeclared,
+    SegmentSealed,
     Statement,
     Unknown,
 )
@@ -227,3 +228,8 @@ def _(statement: RunDeclared, at: _Place) -> list[RowChange]:
 def _(statement: ModelDeclared, at: _Place) -> list[RowChange]:
     links = [RowChange("add", "model_run", {"model": statement.model, "run": run}) for run in statement.runs]
     return [_put("model", statement, at.index, runs=...), *links]
+
+
+@_fold.register
+def _(statement: SegmentSealed, at: _Place) -> list[RowChange]:
+    return [_put("segment", statement, at.index)]

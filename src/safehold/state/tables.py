@@ -15,7 +15,7 @@ import msgspec
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 1
+PROJECTION_VERSION: Final = 2
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -124,5 +124,10 @@ TABLES: Final[tuple[Table, ...]] = (
     Table("run_release", _columns("run release"), ("run", "release"), (("release",),)),
     Table("model", _columns("model party idx:I t:I"), ("model",)),
     Table("model_run", _columns("model run"), ("model", "run"), (("run",),)),
+    Table(
+        "segment",
+        _columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
+        ("table", "begin"),
+    ),
     Table("unknown_entry", _columns("idx:I kind version:I"), ("idx",)),
 )

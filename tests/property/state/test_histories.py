@@ -102,6 +102,10 @@ FIELDS: dict[type[Statement], dict[str, Any]] = {
         "model": st.sampled_from(["p/m1", "p/m2"]), "party": PARTIES,
         "runs": st.lists(st.sampled_from(["p/r1", "p/r2"]), max_size=3).map(tuple),
     },
+    s.SegmentSealed: {
+        "table": st.sampled_from(["entry", "key_release"]), "form": st.integers(1, 2), "begin": TIMES, "end": TIMES,
+        "rows": TIMES, "since": _maybe(TIMES), "until": _maybe(TIMES), "size": TIMES, "digest": DIGESTS,
+    },
 }  # fmt: skip
 WHERE_ORDER_MATTERS = (
     s.HoldPlaced,

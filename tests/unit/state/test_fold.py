@@ -27,7 +27,7 @@ HOME = {
     "inventory.recorded": "observation", "inventory.confirmed": "observation", "advisory.recorded": "advisory",
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
-    "model.declared": "model",
+    "model.declared": "model", "segment.sealed": "segment",
 }  # fmt: skip
 
 
