@@ -9,6 +9,7 @@ import pytest
 
 from safehold.ledger import fsck
 from safehold.ledger.note import sign_checkpoint
+from safehold.ledger.segments import check
 from safehold.model.statements import STATEMENT_TYPES
 from safehold.state import invariants
 from safehold.state.tables import TABLES
@@ -41,9 +42,10 @@ def test_the_kinds_stand_in_the_order_of_the_source() -> None:
 
 
 def test_every_finding_code_is_explained() -> None:
-    codes = set(re.findall(r'"(fsck\.\w+)"', Path(fsck.__file__).read_text() + Path(invariants.__file__).read_text()))
+    sources = "".join(Path(str(module.__file__)).read_text() for module in (fsck, check, invariants))
+    codes = set(re.findall(r'"(fsck\.\w+)"', sources))
     assert set(re.findall(r"^\| `(fsck\.\w+)` \|", LEDGER, re.MULTILINE)) == codes
-    assert len(codes) == 12
+    assert len(codes) == 19
 
 
 @pytest.mark.parametrize("table", [table.name for table in TABLES])

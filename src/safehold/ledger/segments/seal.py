@@ -60,7 +60,7 @@ class Segments:
             with self.log.view() as view:
                 size, begin = view.size(), sealed_end(check_ranges(self.sealed(view)))
             while begin < size and (rest or size - begin >= every):
-                entries = self._read(begin, min(begin + every, size))
+                entries = self._read(begin, min(begin + every, size), _MAX_BODIES)
                 made += self._seal_range(entries)
                 begin = entries[-1].index + 1
         return tuple(made)
@@ -78,7 +78,7 @@ class Segments:
                 try:
                     verify_file(self.folder, segment)
                 except VerificationFailed:
-                    entries = self._read(segment.begin, segment.end, limit=None)
+                    entries = self._read(segment.begin, segment.end, None)
                     made = self._write(segment.table, entries)
                     sync_folder(self.folder)
                     if made.digest != segment.digest:
@@ -86,7 +86,7 @@ class Segments:
                     written.append(file_name(segment.table, segment.begin, segment.end))
         return tuple(written)
 
-    def _read(self, begin: int, end: int, limit: int | None = _MAX_BODIES) -> list[Entry]:
+    def _read(self, begin: int, end: int, limit: int | None) -> list[Entry]:
         with self.log.view() as view:
             return read_entries(view, begin, end, limit)
 
