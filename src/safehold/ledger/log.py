@@ -20,7 +20,8 @@ writer's lock commits all of them at once.
 that nothing happened; this object then refuses further work. A frontier is never swapped before its commit.
 
 Several processes may use one ledger: the write transaction excludes them from one another, and a frontier that
-is behind the stored size is rebuilt from tiles (at most one tile a level).
+is behind the stored size is rebuilt from tiles (at most one tile a level). Where the store has one leader, the others
+read, and their first append after it ended takes over.
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ class Log:
         self._frontier = Frontier()
         self._read_only: SafeholdError | None = None
         self._lock_problem: StorageFailed | None = None
-        with store.write() as transaction:
-            projector.prepare(transaction)
-            self._load(transaction)
-            # Inside the transaction: no other process can append, and so move the lock, between the two looks.
-            try:
-                self._check_lock(transaction)
-            except VerificationFailed as error:
-                self._read_only = _rolled_back(error.message)
+        self._prepared = False
+        if store.lead():
+            with store.write() as transaction:
+                self._prepare(transaction)
+            self._prepared = True
+        else:
+            with store.read() as view:
+                self._load(view)
 
     @property
     def read_only(self) -> SafeholdError | None:
@@ -103,6 +104,21 @@ class Log:
     def lock_problem(self) -> StorageFailed | None:
         """Why the lock database fell behind at the last append, or None. What was appended is durable all the same."""
         return self._lock_problem
+
+    @property
+    def following(self) -> bool:
+        """Whether another process leads this ledger: then an append waits for that process to end."""
+        return not self._store.lead()
+
+    def _prepare(self, transaction: Transaction) -> None:
+        """What is due before the first append: at opening, or later by whoever takes over from another leader."""
+        self._projector.prepare(transaction)
+        self._load(transaction)
+        # Inside the transaction: no other process can append, and so move the lock, between the two looks.
+        try:
+            self._check_lock(transaction)
+        except VerificationFailed as error:
+            self._read_only = _rolled_back(error.message)
 
     def _load(self, view: View) -> None:
         """Rebuild the frontier from tiles and hold it against the signed checkpoint of the same size."""
@@ -172,6 +188,7 @@ class Log:
                 raise
         else:
             self._frontier = frontier  # 5 publish: only now, after the commit
+            self._prepared = True
             self._settle(group, None)
             if checkpoint is not None:
                 self._advance_lock(checkpoint)
@@ -198,6 +215,10 @@ class Log:
                 )
             if size > self._frontier.size:
                 self._load(transaction)  # another process has appended
+            if not self._prepared:
+                self._prepare(transaction)
+                if self._read_only is not None:
+                    raise self._read_only
             frontier = self._frontier.copy()
             full_tiles: dict[tuple[int, int], bytes] = {}
             for waiting in group:
