@@ -81,3 +81,10 @@ def store(url: str | None = None, origin: str | None = None, patience: float = 2
 def fresh_origin() -> str:
     """An origin of its own: the lock of the lead is the database's, not the schema's."""
     return f"{ORIGIN}/{os.getpid()}-{next(NUMBERS)}"
+
+
+def end_session(connection: psycopg.Connection[Any]) -> None:
+    """End a session at the server, and return when it is gone. The client learns at its next word."""
+    pid = connection.info.backend_pid
+    with admin() as other:
+        other.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))

@@ -24,13 +24,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
 import psycopg
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format, TransactionStatus
 from psycopg.raw_cursor import RawCursor
 from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrBinaryDumper
 
+from safehold.ledger.postgres_batch import Array, batch_rows, table_of
 from safehold.ledger.postgres_sql import SCHEMA, channel_of, escape, leader_key, translate, unescape
 from safehold.model.errors import Conflict, InputInvalid, NotAppended, StorageFailed, Uncertain
 from safehold.model.ids import Digest
@@ -47,7 +48,7 @@ _SETTINGS: Final = (
     " set_config('tcp_keepalives_count', '3', false), set_config('synchronous_commit', CASE WHEN"
     " current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)"
 )
-_ADD_ENTRIES: Final = "INSERT INTO entry(idx, body) VALUES($1, $2)"
+_ADD_ENTRY: Final = "INSERT INTO entry(idx, body) VALUES($1, $2)"
 _PUT_TILE: Final = (
     "INSERT INTO tile(level, idx, hashes) VALUES($1, $2, $3) ON CONFLICT(level, idx) DO UPDATE SET hashes = excluded.hashes"
 )
@@ -90,6 +91,15 @@ class _TextLoader(Loader):
 
     def load(self, data: Any) -> str:
         return unescape(bytes(data).decode())
+
+
+class _ArrayDumper(Dumper):
+    """Hands an array over as it is; the cast in its statement says of what."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Array) -> bytes:
+        return obj.data
 
 
 class _View:
@@ -141,62 +151,68 @@ class _Transaction(_View):
         super().__init__(connection)
         self._size = size
         self._runs: list[tuple[str, list[tuple[Any, ...]]]] = []
-        self._entries: list[tuple[int, bytes]] = []
+        self._last: dict[str, tuple[str, list[tuple[Any, ...]]]] = {}
         self._payloads: dict[str, bytes] = {}
-        self._tiles: dict[tuple[int, int], bytes] = {}
         self.dirty = False
 
     def rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        try:
-            self.flush()
-        except psycopg.Error as error:
-            _storage_failed(error, "what was staged cannot be written")
+        if self._runs:
+            try:
+                with self._connection.pipeline():
+                    self.send()
+            except psycopg.Error as error:
+                _storage_failed(error, "what was staged cannot be written")
         return super().rows(sql, *arguments)
 
-    def flush(self) -> None:
-        """Send what was gathered, in one go."""
-        if not (self._runs or self._entries or self._payloads or self._tiles):
-            return
-        self.dirty = True
-        runs, self._runs = self._runs, []
-        if self._entries:
-            runs.append((_ADD_ENTRIES, self._entries))
-        if self._payloads:
-            runs.append((_PUT_PAYLOAD, list(self._payloads.items())))
-        if self._tiles:
-            runs.append((_PUT_TILE, [(*place, hashes) for place, hashes in self._tiles.items()]))
-        self._entries, self._payloads, self._tiles = [], {}, {}
-        with self._connection.pipeline():
-            for sql, many in runs:
+    def send(self) -> None:
+        """Send what was gathered; to be called inside a pipeline, which tells how it went."""
+        runs, self._runs, self._last = self._runs, [], {}
+        self._payloads.clear()
+        for sql, many in runs:
+            self.dirty = True
+            batch = batch_rows(sql, many) if len(many) > 1 else None
+            if batch is not None:
+                self._cursor.execute(batch.sql, batch.arrays)
+            else:
                 self._cursor.executemany(sql, many)
 
     def execute(self, sql: str, *arguments: Any) -> None:
         self._add(translate(sql), _values(arguments))
 
     def _add(self, sql: str, arguments: tuple[Any, ...]) -> None:
-        if self._runs and self._runs[-1][0] == sql:
-            self._runs[-1][1].append(arguments)
+        """Gather one statement: with its likes, if nothing else was done to its table since."""
+        table = table_of(sql)
+        last = None if table is None else self._last.get(table)
+        if last is not None and last[0] == sql:
+            last[1].append(arguments)
+            return
+        run = (sql, [arguments])
+        self._runs.append(run)
+        if table is None:
+            self._last.clear()
         else:
-            self._runs.append((sql, [arguments]))
+            self._last[table] = run
 
     def size(self) -> int:
         return self._size
 
     def payload(self, digest: Digest) -> bytes | None:
-        return self._payloads.get(digest) or super().payload(digest)
+        staged = self._payloads.get(digest)
+        return super().payload(digest) if staged is None else staged
 
     def add_entry(self, index: int, body: bytes) -> None:
-        self._entries.append((index, body))
+        self._add(_ADD_ENTRY, (index, body))
         self._size = max(self._size, index + 1)
 
     def put_tile(self, level: int, index: int, hashes: bytes) -> None:
-        self._tiles[level, index] = hashes
+        self._add(_PUT_TILE, (level, index, hashes))
 
     def put_checkpoint(self, size: int, note: bytes) -> None:
         self._add(_PUT_CHECKPOINT, (size, note))
 
     def put_payload(self, digest: Digest, body: bytes) -> None:
-        self._payloads.setdefault(digest, body)
+        self._add(_PUT_PAYLOAD, (digest, body))
+        self._payloads[digest] = body
 
     def settle(self) -> None:
         self.dirty = True  # the commit then moves the head, if only to where it is
@@ -253,6 +269,7 @@ class PostgresStore:
         adapters = connection.adapters
         adapters.register_dumper(int, Int8BinaryDumper)
         adapters.register_dumper(str, StrBinaryDumper)
+        adapters.register_dumper(Array, _ArrayDumper)
         adapters.register_loader("text", _TextLoader)
         connection.prepare_threshold = 2
         try:
@@ -361,9 +378,7 @@ class PostgresStore:
             writer = transaction._connection  # noqa: SLF001 - the same room's own
             try:
                 yield transaction
-                transaction.flush()
-                if transaction.dirty:
-                    self._move_head(writer, head, transaction.size())
+                self._finish(transaction, writer, head)
             except psycopg.Error as error:
                 self._roll_back(writer)
                 raise _not_appended(error) from error
@@ -400,13 +415,16 @@ class PostgresStore:
             return _Transaction(writer, size), head
         raise AssertionError("the second attempt returned or raised")
 
-    def _move_head(self, writer: _Connection, head: int, size: int) -> None:
-        """Compare and move the head, and tell followers. Holds the head's row until the commit is decided."""
+    def _finish(self, transaction: _Transaction, writer: _Connection, head: int) -> None:
+        """Send the rest, compare and move the head, and tell followers. Holds the head's row until all is decided."""
         with writer.pipeline():
+            transaction.send()
+            if not transaction.dirty:
+                return
             moved = writer.execute(
-                "UPDATE head SET size = $1 WHERE epoch = $2 AND size = $3", (size, self._epoch, head)
+                "UPDATE head SET size = $1 WHERE epoch = $2 AND size = $3", (transaction.size(), self._epoch, head)
             )
-            writer.execute("SELECT pg_notify($1, $2)", (self._channel, str(size)))
+            writer.execute("SELECT pg_notify($1, $2)", (self._channel, str(transaction.size())))
         if moved.rowcount != 1:
             self._roll_back(writer)
             self._drop_writer()
