@@ -295,13 +295,16 @@ class PostgresStore:
             )
 
     def _make_tables(self, connection: _Connection) -> None:
-        if connection.execute("SELECT to_regclass('head')").fetchall() == [(None,)]:
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock($1)", (self._key ^ 1,))
-                if connection.execute("SELECT to_regclass('head')").fetchall() == [(None,)]:
+        missing = "SELECT to_regclass('head') IS NULL"
+        if connection.execute(missing).fetchall() == [(True,)]:
+            # Not a lock of the transaction: only the beginning of the next one shows what another process has made.
+            connection.execute("SELECT pg_advisory_lock($1)", (self._key ^ 1,))
+            if connection.execute(missing).fetchall() == [(True,)]:
+                with connection.transaction():
                     for statement in SCHEMA:
                         connection.execute(statement)
                     connection.execute("INSERT INTO head(origin, epoch, size) VALUES($1, 0, 0)", (self._origin,))
+            connection.execute("SELECT pg_advisory_unlock($1)", (self._key ^ 1,))
         found = connection.execute("SELECT origin FROM head").fetchall()
         if found != [(self._origin,)]:
             raise Conflict(
