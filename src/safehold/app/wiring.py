@@ -1,9 +1,10 @@
 """Wiring: one home folder, all rooms over it. The embedded home: SQLite and files, one machine, nothing around it.
+A home whose ``home.json`` names a PostgreSQL database keeps its ledger there instead of in ``ledger.db``.
 
 ::
 
     home/
-      home.json           form, origin, verifier line of the ledger
+      home.json           form, origin, verifier line of the ledger, where the ledger is if not here
       ledger.db           entries, tiles, checkpoints, payloads, projections
       lock.db             the newest checkpoint, against rollback
       keys.db  kek.json   wrapped part keys; the key-encryption key under the passphrase
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import msgspec
@@ -39,7 +41,7 @@ from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import check_origin
 from safehold.ledger.sqlite import SqliteStore
-from safehold.ledger.storage import View
+from safehold.ledger.storage import Store, View
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
@@ -55,10 +57,11 @@ _FORM: Final = "safehold-home-v1"
 _HOME_FILE: Final = "home.json"
 
 
-class _HomeFile(msgspec.Struct, frozen=True, kw_only=True):
+class _HomeFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: str
     origin: str
     verifier: str
+    store: str | None = None
 
 
 def system_clock() -> int:
@@ -75,9 +78,7 @@ class Home:
         self._policy = policy
         file = _read_home_file(path)
         signer = SigningKey.load(path / "keys" / "ledger")
-        self.log = Log(
-            SqliteStore(path / "ledger.db"), CheckpointLock(path / "lock.db"), signer, file.origin, StateProjector()
-        )
+        self.log = _open_log(path, signer, file.origin, file.store)
         self._by = signer.key_id
         self.registry = Registry(self.log, clock, self._by)
         self.containment = Containment(self.log, clock, self._by)
@@ -142,12 +143,22 @@ class Home:
 class HomeFactory:
     """Makes and opens homes with the system's clock."""
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
         """Make a home at ``path``, which must not exist or be empty. Raises ``Conflict`` (``app.home_exists``).
 
-        ``clock`` gives µs UTC; a replayed one is for rehearsals.
+        ``clock`` gives µs UTC; a replayed one is for rehearsals. ``store`` is the URL of a PostgreSQL database, without
+        a password, for the ledger; None keeps it in the home.
         """
         check_origin(origin)
+        if store is not None:
+            _postgres().check_address(store)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise Conflict("app.home_exists", f"{path} is there already and is not empty", "choose another --home")
         try:
@@ -158,7 +169,7 @@ class HomeFactory:
                 "app.home_write", f"{path} cannot be made: {error.strerror}", "choose another --home"
             ) from error
         try:
-            _fill(staging, origin, passphrase)
+            _fill(staging, origin, passphrase, store)
             os.replace(staging, path)
             sync_folder(path.parent)
         except OSError as error:
@@ -193,7 +204,34 @@ def _opening(home: Home) -> Callable[[View], Draft]:
     return propose
 
 
-def _fill(folder: Path, origin: str, passphrase: str) -> None:
+def _open_log(folder: Path, signer: SigningKey, origin: str, url: str | None) -> Log:
+    store: Store
+    if url is None:
+        store = SqliteStore(folder / "ledger.db")
+    else:
+        postgres = _postgres()
+        store = postgres.PostgresStore(postgres.check_address(url), origin)
+    try:
+        return Log(store, CheckpointLock(folder / "lock.db"), signer, origin, StateProjector())
+    except BaseException:
+        store.close()  # a session that stays would go on leading
+        raise
+
+
+def _postgres() -> ModuleType:
+    """The module of the PostgreSQL store: late, since it needs a library that the core does not bring."""
+    try:
+        from safehold.ledger import postgres
+    except ImportError as error:
+        raise NotFound(
+            "app.no_postgres",
+            "the library for PostgreSQL is not installed here",
+            "install Safehold with its extra: safehold[postgres]",
+        ) from error
+    return postgres
+
+
+def _fill(folder: Path, origin: str, passphrase: str, store: str | None) -> None:
     keys = folder / "keys"
     for made in (keys, keys / "parties", keys / "hosts", folder / "releases"):
         made.mkdir(mode=0o700)
@@ -202,10 +240,11 @@ def _fill(folder: Path, origin: str, passphrase: str) -> None:
     for name in ("grants", "people"):
         _write_secret(keys / name, secrets.token_bytes(32))
     PassphraseKek.create(folder / "kek.json", passphrase)
-    log = Log(SqliteStore(folder / "ledger.db"), CheckpointLock(folder / "lock.db"), signer, origin, StateProjector())
+    log = _open_log(folder, signer, origin, store)
     verifier = log.verifier.text
     log.close()
-    write_file(folder / _HOME_FILE, msgspec.json.encode(_HomeFile(form=_FORM, origin=origin, verifier=verifier)))
+    file = _HomeFile(form=_FORM, origin=origin, verifier=verifier, store=store)
+    write_file(folder / _HOME_FILE, msgspec.json.encode(file))
     for made in (keys, folder):
         sync_folder(made)
 

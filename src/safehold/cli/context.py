@@ -84,8 +84,15 @@ class Home(Protocol):
 class HomeFactory(Protocol):
     """Makes and opens homes."""
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
-        """A new home, by the system's clock or the one given; ``Conflict`` if there is one."""
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
+        """A new home, by the system's clock or the one given, its ledger in ``store``; ``Conflict`` if there is one."""
         ...
 
     def open(self, path: Path) -> Home:

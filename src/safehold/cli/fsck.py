@@ -33,7 +33,7 @@ def command(context: click.Context) -> int:
             problems = check_ledger(view, home.log.verifier)
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
-        if home.log.read_only is None:
+        if home.log.read_only is None and not home.log.following:  # the leader's own fsck looks at projections
             problems += _check_projections(home)
     document: dict[str, Any] = {"size": size, "problems": problems}
     if problems:

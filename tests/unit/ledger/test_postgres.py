@@ -189,7 +189,7 @@ def test_an_address_without_password_is_kept() -> None:
         assert check_address(url) == url
 
 
-def test_the_core_works_without_the_library() -> None:
+def test_the_core_works_without_the_library(tmp_path: Path) -> None:
     script = """
 import sys
 sys.modules["psycopg"] = None
@@ -205,7 +205,7 @@ except NotFound as error:
 assert not Path(sys.argv[1]).exists()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, "/nonexistent-folder/home"],
+        [sys.executable, "-c", script, str(tmp_path / "home")],
         env={"PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
