@@ -27,8 +27,7 @@ SCHEMA: Final = (
     'CREATE TABLE payload(digest TEXT COLLATE "C" PRIMARY KEY, body BYTEA NOT NULL)',
     # Hashes and signatures do not compress: do not try at each commit.
     "ALTER TABLE tile ALTER hashes SET STORAGE EXTERNAL",
-    "CREATE TABLE head(one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one), origin TEXT NOT NULL, epoch BIGINT NOT NULL,"
-    " size BIGINT NOT NULL)",
+    "CREATE TABLE head(one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one), origin TEXT NOT NULL, epoch BIGINT NOT NULL, size BIGINT NOT NULL)",
 )
 """The four tables of every store, and the head: one row, compared and moved by every commit."""
 

@@ -102,7 +102,10 @@ def test_escaping_keeps_text_and_order(one: str, two: str) -> None:
 
 
 def test_translating_leaves_quotes_alone() -> None:
-    assert translate("SELECT '?', \"?1\" FROM t WHERE a = ? AND b = ?") == "SELECT '?', \"?1\" FROM t WHERE a = $1 AND b = $2"
+    assert (
+        translate("SELECT '?', \"?1\" FROM t WHERE a = ? AND b = ?")
+        == "SELECT '?', \"?1\" FROM t WHERE a = $1 AND b = $2"
+    )
     assert translate("SELECT ?2, ?1, ?2") == "SELECT $2, $1, $2"
     assert translate("SELECT 'INTEGER' AS TEXT") == "SELECT 'INTEGER' AS TEXT"
     made = translate('CREATE TABLE IF NOT EXISTS "TEXT"("a" INTEGER NOT NULL, b TEXT, c BLOB)')
@@ -117,7 +120,9 @@ def test_only_plain_inserts_are_batched() -> None:
         'INSERT INTO "t"("k", "a") SELECT c0, c1 FROM unnest($1::text[], $2::bigint[]) AS r(c0, c1)'
         ' ON CONFLICT("k") DO UPDATE SET "a" = excluded."a"'
     )
-    assert batch.arrays[1].data.endswith(b"\0\0\0\x08" + (3).to_bytes(8, "big") + b"\0\0\0\x08" + (2).to_bytes(8, "big"))
+    assert batch.arrays[1].data.endswith(
+        b"\0\0\0\x08" + (3).to_bytes(8, "big") + b"\0\0\0\x08" + (2).to_bytes(8, "big")
+    )
     rows = [("x", 1), ("y", 2)]
     for sql in (
         'UPDATE "t" SET "a" = $1 WHERE "k" = $2',

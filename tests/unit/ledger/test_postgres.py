@@ -8,12 +8,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Log
 from safehold.ledger.postgres import PostgresStore, check_address
+from safehold.ledger.postgres_session import check_server
 from safehold.model.errors import Conflict, InputInvalid, NotAppended, StorageFailed
 from safehold.state.projection import StateProjector
 from tests.ledger_kit import KEY, party
@@ -154,16 +154,15 @@ def test_a_server_that_would_lose_commits_is_refused() -> None:
         (("on", "on", "SQL_ASCII"), "ledger.store_encoding"),
     ):
         with pytest.raises(StorageFailed) as caught:
-            PostgresStore._check_server(_Server(*settings))  # type: ignore[arg-type]  # stands in for a connection
+            check_server(_Server(*settings))  # type: ignore[arg-type]  # stands in for a connection
         assert caught.value.code == code
 
 
 def test_commits_are_synchronous_whatever_the_role_says() -> None:
     url = new_schema() + "%20-csynchronous_commit%3Doff%20-cstatement_timeout%3D1s"
-    with store(url) as made:
-        with made.write() as transaction:
-            assert transaction.rows("SELECT current_setting('synchronous_commit')") == [("on",)]
-            assert transaction.rows("SELECT current_setting('statement_timeout')") == [("0",)]
+    with store(url) as made, made.write() as transaction:
+        assert transaction.rows("SELECT current_setting('synchronous_commit')") == [("on",)]
+        assert transaction.rows("SELECT current_setting('statement_timeout')") == [("0",)]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +211,3 @@ assert not Path(sys.argv[1]).exists()
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "app.no_postgres\n"), done.stderr
-
-
-def test_the_test_library_is_the_one_of_the_extra() -> None:
-    assert psycopg.__version__.startswith("3.")
