@@ -41,7 +41,7 @@ _ORIGIN = "north-lab.example/custody"
 _SIZES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 255, 256, 257, 511, 512, 513, 1000, 65_535, 65_536, 65_537, 65_792)
 _PROVEN = (1, 2, 3, 4, 5, 7, 8, 9, 255, 256, 257, 512, 513, 65_536, 65_537)
 
-Case = dict[str, Any]
+_Case = dict[str, Any]
 
 
 class _Tree:
@@ -51,7 +51,7 @@ class _Tree:
         frontier, self._tiles = Frontier(), dict[tuple[int, int], bytes]()
         wanted, self.roots = set(_SIZES) | {size}, {0: frontier.root()}
         for number in range(size):
-            frontier.append(leaf_hash(entry(number)), self._tiles)
+            frontier.append(leaf_hash(_entry(number)), self._tiles)
             if number + 1 in wanted:
                 self.roots[number + 1] = frontier.root()
         for level, index, hashes in frontier.partial_tiles():
@@ -62,7 +62,7 @@ class _Tree:
         return lambda level, index, width: self._tiles[level, index][: width * HASH_BYTES]
 
 
-def entry(number: int) -> bytes:
+def _entry(number: int) -> bytes:
     """Entry number ``number`` of the tree that all files speak of."""
     return b"entry %d" % number
 
@@ -75,7 +75,7 @@ def _flip(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:]
 
 
-def _tree_file(tree: _Tree) -> Case:
+def _tree_file(tree: _Tree) -> _Case:
     leaves = (b"", b"\0", b"entry 0", bytes(range(256)), b"x" * 65_535)
     return {
         "about": "RFC 6962: leaf = SHA-256(00 || entry), node = SHA-256(01 || left || right); C2SP tlog-tiles paths",
@@ -91,9 +91,9 @@ def _tree_file(tree: _Tree) -> Case:
     }  # fmt: skip
 
 
-def _inclusion(tree: _Tree) -> list[Case]:
-    def case(name: str, expect: str, index: int, size: int, /, **changed: Any) -> Case:
-        body = entry(index)
+def _inclusion(tree: _Tree) -> list[_Case]:
+    def case(name: str, expect: str, index: int, size: int, /, **changed: Any) -> _Case:
+        body = _entry(index)
         path = inclusion_proof(index, size, tree.read)
         made = {"name": name, "entry": body.hex(), "index": index, "size": size, "path": [node.hex() for node in path],
                 "root": tree.roots[size].hex(), "expect": expect}  # fmt: skip
@@ -108,7 +108,7 @@ def _inclusion(tree: _Tree) -> list[Case]:
     path: list[str] = good["path"]
     flipped = [_flip(bytes.fromhex(path[0])).hex(), *path[1:]]
     bad = [
-        case("another entry", "ledger.inclusion", 5, 9, entry=entry(6).hex()),
+        case("another entry", "ledger.inclusion", 5, 9, entry=_entry(6).hex()),
         case("a bit of the path flipped", "ledger.inclusion", 5, 9, path=flipped),
         case("a bit of the root flipped", "ledger.inclusion", 5, 9, root=_flip(tree.roots[9]).hex()),
         case("the path the other way round", "ledger.inclusion", 5, 9, path=path[::-1]),
@@ -125,8 +125,8 @@ def _inclusion(tree: _Tree) -> list[Case]:
     return cases + bad
 
 
-def _consistency(tree: _Tree) -> list[Case]:
-    def case(name: str, expect: str, old: int, new: int, /, **changed: Any) -> Case:
+def _consistency(tree: _Tree) -> list[_Case]:
+    def case(name: str, expect: str, old: int, new: int, /, **changed: Any) -> _Case:
         proof = consistency_proof(old, new, tree.read)
         made = {"name": name, "old_size": old, "old_root": tree.roots[old].hex(), "new_size": new,
                 "new_root": tree.roots[new].hex(), "proof": [node.hex() for node in proof], "expect": expect}  # fmt: skip
@@ -158,7 +158,7 @@ def _consistency(tree: _Tree) -> list[Case]:
     return cases + bad
 
 
-def _checkpoints(tree: _Tree) -> list[Case]:
+def _checkpoints(tree: _Tree) -> list[_Case]:
     key, other = _key(1), _key(2)
     verifier = NoteVerifier(_ORIGIN, key.public)
     good = sign_checkpoint(_ORIGIN, 9, tree.roots[9], key).note.decode()
@@ -169,7 +169,7 @@ def _checkpoints(tree: _Tree) -> list[Case]:
         made = base64.b64encode(verifier.key_id + key.sign(body.encode())).decode()
         return f"{body}\n— {_ORIGIN} {made}\n"
 
-    def case(name: str, expect: str, note: str, line: str = verifier.text) -> Case:
+    def case(name: str, expect: str, note: str, line: str = verifier.text) -> _Case:
         return {"name": name, "verifier": line, "note": note, "expect": expect}
 
     cosigned = base64.b64encode(witness.key_id + other.sign(f"{text}\n".encode())).decode()
@@ -210,21 +210,21 @@ def _uncanonical(note: str) -> str:
     return note[:-3] + alphabet[alphabet.index(digit) ^ 1] + "=\n"
 
 
-def _receipts(tree: _Tree) -> list[Case]:
+def _receipts(tree: _Tree) -> list[_Case]:
     key = _key(1)
     verifier = NoteVerifier(_ORIGIN, key.public).text
 
     def made(index: int, size: int) -> str:
         checkpoint = sign_checkpoint(_ORIGIN, size, tree.roots[size], key)
-        return format_receipt(entry(index), index, inclusion_proof(index, size, tree.read), checkpoint).decode()
+        return format_receipt(_entry(index), index, inclusion_proof(index, size, tree.read), checkpoint).decode()
 
-    def case(name: str, expect: str, receipt: str) -> Case:
+    def case(name: str, expect: str, receipt: str) -> _Case:
         return {"name": name, "verifier": verifier, "receipt": receipt, "expect": expect}
 
     good = made(5, 9)
     head, _, note = good.partition("\n\n")
     lines = head.split("\n")
-    other = base64.b64encode(entry(6)).decode()
+    other = base64.b64encode(_entry(6)).decode()
     return [
         *(case(f"entry {index} of {size}", "ok", made(index, size)) for size in _PROVEN for index in sorted({0, size - 1})),
         case("another entry", "ledger.inclusion", good.replace(lines[1], f"extra {other}")),
@@ -247,7 +247,7 @@ def _receipts(tree: _Tree) -> list[Case]:
 def render() -> dict[str, str]:
     """File names and contents."""
     tree = _Tree(_SIZES[-1])
-    notes: dict[str, tuple[str, Callable[[_Tree], list[Case]]]] = {
+    notes: dict[str, tuple[str, Callable[[_Tree], list[_Case]]]] = {
         "inclusion.json": ("RFC 6962 §2.1.1, verified as in RFC 9162 §2.1.3.2", _inclusion),
         "consistency.json": ("RFC 6962 §2.1.2, verified as in RFC 9162 §2.1.4.2", _consistency),
         "checkpoint.json": ("C2SP tlog-checkpoint in a signed-note; key 1 is ours, key 2 another's", _checkpoints),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Final
 
 import msgspec
@@ -38,6 +39,7 @@ READER_KEY_BYTES: Final = 1184 + 32
 """An ML-KEM-768 encapsulation key (FIPS 203) followed by an X25519 public key."""
 _FORMAT: Final = "safehold-key-request-v1"
 _MAX_GROUPS: Final = 256
+_KEY_ID: Final = re.compile("SHA256:[A-Za-z0-9+/]{43}")
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,14 +112,16 @@ def parse_request(body: bytes) -> KeyRequest:
         raise InputInvalid(
             "broker.request_form", "this request is of a format that is not known here", f"send {_FORMAT}"
         )
+    if not _KEY_ID.fullmatch(fields.key):
+        raise InputInvalid("broker.request_form", "the request names no key", "name it as `ssh-keygen -l` prints it")
     if not 1 <= len(fields.groups) <= _MAX_GROUPS or len(set(fields.groups)) != len(fields.groups):
         raise InputInvalid("broker.request_groups", f"a request names 1 to {_MAX_GROUPS} different column groups")
     try:
         reader = base64.b64decode(fields.reader, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputInvalid("broker.request_reader", "the reader's key is not base64") from error
-    if len(reader) != READER_KEY_BYTES:
-        raise InputInvalid("broker.request_reader", f"the reader's key must have {READER_KEY_BYTES} bytes")
+    if len(reader) != READER_KEY_BYTES or base64.b64encode(reader).decode() != fields.reader:
+        raise InputInvalid("broker.request_reader", f"the reader's key must have {READER_KEY_BYTES} bytes in base64")
     return KeyRequest(
         request=parse_request_id(fields.request),
         release=parse_digest(fields.release),
@@ -125,7 +129,7 @@ def parse_request(body: bytes) -> KeyRequest:
         purpose=parse_purpose(fields.purpose),
         member=None if fields.member is None else parse_member_id(fields.member),
         host=parse_host_id(fields.host),
-        host_key=KeyId(fields.key[:100]),
+        host_key=KeyId(fields.key),
         grant=fields.grant,
         reader=reader,
     )

@@ -33,7 +33,10 @@ def command(context: click.Context) -> int:
             problems = check_ledger(view, home.log.verifier)
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
-        if home.log.read_only is None and not home.log.following:  # the leader's own fsck looks at projections
+        rolled_back = home.log.read_only
+        if rolled_back is not None:  # what is there may hold in itself; that it is not all is the worst of problems
+            problems.insert(0, Problem("fsck.read_only", "ledger", rolled_back.message))
+        elif not home.log.following:  # another process writes: its own fsck looks at projections
             problems += _check_projections(home)
     document: dict[str, Any] = {"size": size, "problems": problems}
     if problems:

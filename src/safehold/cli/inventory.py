@@ -9,7 +9,7 @@ import click
 
 from safehold.cli.context import Session, session_of
 from safehold.cli.keys import host_signer
-from safehold.cli.kinds import HOST
+from safehold.cli.kinds import ENVIRONMENT, HOST
 from safehold.cli.output import iso_time
 from safehold.inventory.intake import TakenMessage
 from safehold.inventory.report import InventoryReport
@@ -32,7 +32,9 @@ def command() -> None:
 @click.option(
     "--environment", type=click.Path(path_type=Path), required=True, help="A venv, or a site-packages folder."
 )
-@click.option("--name", default="main", show_default=True, help="The environment's name in the ledger.")
+@click.option(
+    "--name", type=ENVIRONMENT, default="main", show_default=True, help="The environment's name in the ledger."
+)
 @click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.option("--at", help="The time of observation, RFC 3339; without, the system's clock.")
 @click.pass_context

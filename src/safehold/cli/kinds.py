@@ -15,6 +15,7 @@ from safehold.model.errors import InputInvalid
 __all__ = [
     "ADVISORY",
     "DATASET",
+    "ENVIRONMENT",
     "HOST",
     "MEMBER",
     "MODEL",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _SPAN: Final = re.compile(r"\+([1-9][0-9]{0,6})([smhdw])")
+_ENVIRONMENT_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END: Final = 1 << 53
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -52,6 +54,20 @@ RUN: Final = Parsed("party/run", ids.parse_run_id)
 MODEL: Final = Parsed("party/model", ids.parse_model_id)
 ADVISORY: Final = Parsed("advisory", ids.parse_advisory_id)
 SUBJECT: Final = Parsed("kind:id", ids.parse_subject)
+
+
+def _environment(text: str) -> str:
+    """It becomes the name of a folder, and must be one of a message: checked before either."""
+    if not _ENVIRONMENT_NAME.fullmatch(text):
+        raise InputInvalid(
+            "cli.environment",
+            f"{text[:80]!r} is no name of an environment",
+            "lower-case letters, digits and - . _ , at most 64 characters: main",
+        )
+    return text
+
+
+ENVIRONMENT: Final = Parsed("name", _environment)
 
 
 def parse_moment(text: str, now: int) -> int:

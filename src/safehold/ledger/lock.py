@@ -67,5 +67,7 @@ class CheckpointLock:
 
 def _failed(what: str, error: apsw.Error) -> StorageFailed:
     return StorageFailed(
-        "ledger.lock", f"the lock database cannot be {what}: {error}", "check the disk and the file's owner"
+        "ledger.lock",
+        f"the lock database cannot be {what}: {error}",
+        "check the disk, whether it is full, and the file's owner",
     )

@@ -13,8 +13,9 @@ how a hold is exact and not merely fast.
 4. *commit*, durably: **the commit point**. A crash before it leaves nothing, a crash after it leaves everything;
 5. *publish*: the copy becomes the frontier, the lock database advances, the callers get their answers.
 
-**Group commit** needs no timer: while one commit waits for the disk, proposals queue; whoever next holds the
-writer's lock commits all of them at once.
+**Group commit** needs no timer: while one commit waits for the disk, proposals queue; then the first of them leads
+and commits all of them at once. Each caller waits for its own outcome and not for a lock that all want: with a lock,
+whoever has just been answered takes it again before those who sleep, and commits alone.
 
 **Failing.** ``NotAppended``: nothing happened. ``Uncertain``: the commit itself failed and reopening could not show
 that nothing happened; this object then refuses further work. A frontier is never swapped before its commit.
@@ -60,13 +61,24 @@ Proposal = Callable[[View], Draft]
 class _Waiting:
     """A proposal in the queue and, later, its outcome."""
 
-    __slots__ = ("done", "entries", "error", "proposal")
+    __slots__ = ("_gate", "done", "entries", "error", "leads", "proposal")
 
     def __init__(self, proposal: Proposal) -> None:
         self.proposal = proposal
+        self.leads = False
         self.done = False
         self.entries: tuple[Entry, ...] = ()
         self.error: BaseException | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self) -> None:
+        """Return when there is an outcome, or when it is this one's turn to lead."""
+        self._gate.acquire()
+
+    def wake(self) -> None:
+        """Let ``wait`` return. Called once at most: by whoever leads, or by whoever hands the lead on."""
+        self._gate.release()
 
 
 class Log:
@@ -82,7 +94,7 @@ class Log:
         self.verifier = NoteVerifier(origin, signer.public)
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
-        self._commit_lock = threading.Lock()
+        self._led = False  # somebody leads: whoever comes now waits
         self._frontier = Frontier()
         self._read_only: SafeholdError | None = None
         self._lock_problem: StorageFailed | None = None
@@ -157,16 +169,60 @@ class Log:
         if self._read_only is not None:
             raise self._read_only
         waiting = _Waiting(proposal)
-        with self._queue_lock:
-            self._queue.append(waiting)
-        with self._commit_lock:
+        try:
+            with self._queue_lock:
+                self._queue.append(waiting)
+                waiting.leads = not self._led
+                self._led = True
+            if not waiting.leads:
+                waiting.wait()
             if not waiting.done:
-                with self._queue_lock:
-                    group, self._queue = self._queue, []
-                self._commit_group(group)
+                self._lead(waiting)
+        except BaseException:  # re-raises: an interrupt; the others must not wait for a leader that has gone
+            self._withdraw(waiting)
+            raise
         if waiting.error is not None:
             raise waiting.error
         return waiting.entries
+
+    def _lead(self, leader: _Waiting) -> None:
+        """Commit all that wait, give each its outcome, and hand the lead on."""
+        group: list[_Waiting] = []
+        try:
+            with self._queue_lock:
+                group, self._queue = self._queue, []
+            self._commit_group(group)
+        finally:
+            leader.leads = False
+            self._hand_on()
+            for waiting in group:
+                if not waiting.done:  # an interrupt between two steps: nobody can say any more
+                    self._settle(
+                        [waiting],
+                        Uncertain(
+                            "ledger.interrupted",
+                            "the append was interrupted: it may have happened",
+                            "open the ledger again to learn",
+                        ),
+                    )
+                if waiting is not leader:
+                    waiting.wake()
+
+    def _hand_on(self) -> None:
+        """Let the first in the queue lead, or nobody."""
+        with self._queue_lock:
+            self._led = bool(self._queue)
+            if self._led:
+                self._queue[0].leads = True
+                self._queue[0].wake()
+
+    def _withdraw(self, waiting: _Waiting) -> None:
+        with self._queue_lock:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+        if waiting.leads:
+            waiting.leads = False
+            self._hand_on()
 
     def append_statements(self, *statements: Statement) -> tuple[Entry, ...]:
         """Append statements that depend on nothing."""

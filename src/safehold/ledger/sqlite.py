@@ -227,4 +227,9 @@ def _storage_failed(error: apsw.Error, what: str) -> NoReturn:
         raise StorageFailed(
             "ledger.damaged", f"{what}: the file is damaged", "restore a backup; an export still verifies by itself"
         ) from error
+    if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        # Even to read, SQLite makes a file of 32 KiB beside the ledger; without room it says "disk I/O error" alone.
+        raise StorageFailed(
+            "ledger.no_room", f"{what}: the disk is full", "free some space and run the same command again"
+        ) from error
     raise StorageFailed("ledger.storage", f"{what}: {error}", "check the path, its owner and the disk") from error

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical
+from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
     AdvisoryId,
@@ -386,15 +386,26 @@ def encode(statement: Statement) -> bytes:
     type. Structs do not check what they are made of, and an entry that cannot be read back would stay for ever: it
     would stop every later rebuild and every audit. So nothing leaves here that ``decode`` would refuse.
     """
-    body = canonical_bytes(statement)
+    fast = _encode_known(statement)
+    body = canonical_bytes(statement) if fast is None else fast
     if len(body) > MAX_ENTRY_BYTES:
         raise InputInvalid(
             "model.entry_too_large",
             f"a {_KIND_OF.get(type(statement), 'statement')} of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}",
             "put the large part into a payload and name its digest",
         )
-    _decode_known(_KIND_OF.get(type(statement), "statement"), body)
+    if fast is None:
+        _decode_known(_KIND_OF.get(type(statement), "statement"), body)
     return body
+
+
+def _encode_known(statement: Statement) -> bytes | None:
+    """The bytes of a statement that reads back as itself; None where the long way must say what is wrong."""
+    try:
+        body = typed_bytes(statement)
+        return body if body is not None and _decoder().decode(body) == statement else None
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def decode(body: bytes) -> Any:
@@ -405,6 +416,12 @@ def decode(body: bytes) -> Any:
     """
     if len(body) > MAX_ENTRY_BYTES:
         raise InputInvalid("model.entry_too_large", f"an entry of {len(body):,} bytes exceeds {MAX_ENTRY_BYTES:,}")
+    try:
+        known = _decoder().decode(body)
+        if typed_bytes(known) == body:
+            return known
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # of the future, or wrong: the long way says which
     plain = decode_canonical(body)
     kind = plain.get("kind") if isinstance(plain, dict) else None
     version = plain.get("v") if isinstance(plain, dict) else None

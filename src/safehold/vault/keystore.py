@@ -211,4 +211,8 @@ class KeyStore:
         except (apsw.BusyError, apsw.LockedError) as error:
             raise Conflict("vault.keystore_busy", "another process holds the key store", "try again") from error
         except apsw.Error as error:
-            raise StorageFailed("vault.keystore", f"the key store {self._path} failed: {error}") from error
+            raise StorageFailed(
+                "vault.keystore",
+                f"the key store {self._path} failed: {error}",
+                "check the disk, whether it is full, and the file's owner; then run the same command again",
+            ) from error

@@ -149,10 +149,12 @@ class Twin:
         for index, one in self.history:
             if isinstance(one, s.InventoryRecorded | s.InventoryConfirmed) and one.host == host:
                 until = one.observed if isinstance(one, s.InventoryRecorded) else one.until
-                newest[one.environment] = max(newest.get(one.environment, (-1, -1, "")), (until, index, one.inventory))
+                newest[one.environment] = max(
+                    newest.get(one.environment, (-1, -1, "", 0)), (min(until, one.t), index, one.inventory, until)
+                )
         return [
             (environment, inventory, until, self._findings(inventory))
-            for environment, (until, _, inventory) in sorted(newest.items())
+            for environment, (_, _, inventory, until) in sorted(newest.items())
         ]
 
     def used(self, request: str) -> bool:
@@ -222,18 +224,18 @@ def test_a_naive_twin_says_the_same(history: list[list[Statement]]) -> None:
         for host in ("p/h1", "p/h2"):
             seen = [
                 (one.environment, one.inventory, one.until, [finding.idx for finding in one.findings])
-                for one in read_inventories(view, host)  # type: ignore[arg-type]  # a host id
+                for one in read_inventories(view, host)  # type: ignore[arg-type]  # a host id made by hand
             ]
             assert seen == twin.inventories(host)
         for request in ("q-1", "q-2", "q-3"):
-            assert request_used(view, request) is twin.used(request)  # type: ignore[arg-type]  # a request id
+            assert request_used(view, request) is twin.used(request)  # type: ignore[arg-type]  # a request id made by hand
 
     _played(history, check)
 
 
 def test_the_twin_can_tell_the_difference() -> None:
-    placed = s.HoldPlaced(t=1, by=BY, hold="h-1", subject=Subject("party", "p"), reason="", decision="")  # type: ignore[arg-type]  # ids
-    lifted = s.HoldLifted(t=1, by=BY, hold="h-1", subject=Subject("party", "p"), reason="", decision="")  # type: ignore[arg-type]  # ids
+    placed = s.HoldPlaced(t=1, by=BY, hold="h-1", subject=Subject("party", "p"), reason="", decision="")  # type: ignore[arg-type]  # ids made by hand
+    lifted = s.HoldLifted(t=1, by=BY, hold="h-1", subject=Subject("party", "p"), reason="", decision="")  # type: ignore[arg-type]  # ids made by hand
     assert Twin([placed]).holds() == [("h-1", "party:p", 0)]
     assert Twin([lifted, placed]).holds() == [("h-1", "party:p", 1)]
     assert Twin([placed, lifted]).holds() == []

@@ -72,6 +72,7 @@ def _object(draw: st.DrawFn, depth: int = 0) -> st.SearchStrategy[dict[str, Any]
             optional[name] = member.filter(lambda value: value is not None)
     if not required and depth == 0:
         required["r"] = TEXT
+        optional.pop("r", None)
     return st.fixed_dictionaries(required, optional={k: v for k, v in optional.items() if not v.is_empty})
 
 

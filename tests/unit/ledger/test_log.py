@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from safehold.ledger import log as log_module
 from safehold.ledger.fsck import check_ledger
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
@@ -418,3 +419,56 @@ def test_an_uncertain_commit_is_looked_into(tmp_path: Path, keep: bool) -> None:
     assert len(_bodies(log)) == 2
     _sound(log)
     log.close()
+
+
+def test_an_interrupt_in_a_proposal_leaves_nobody_waiting(log: Log) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def interrupted(_view: View) -> Draft:
+        started.set()
+        release.wait(30)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(log.append, interrupted)
+        started.wait(30)
+        others = [pool.submit(log.append_statements, party(number)) for number in range(8)]
+        while len(log._queue) < 8:
+            pass
+        release.set()
+        with pytest.raises(KeyboardInterrupt):
+            first.result(30)
+        assert sorted(done.result(30)[0].index for done in others) == list(range(8))
+    assert log.append_statements(party(9))[0].index == 8
+    _sound(log)
+
+
+def test_whoever_is_interrupted_while_waiting_hands_the_lead_on(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, release = threading.Event(), threading.Event()
+    wait = log_module._Waiting.wait
+
+    def slow(_view: View) -> Draft:
+        started.set()
+        release.wait(30)
+        return Draft((party(0),))
+
+    def waiting(self: log_module._Waiting) -> None:
+        wait(self)
+        if self.leads:  # woken to lead, and interrupted at that very moment
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(log_module._Waiting, "wait", waiting)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(log.append, slow)
+        started.wait(30)
+        others = [pool.submit(log.append_statements, party(number)) for number in range(5)]
+        while len(log._queue) < 5:
+            pass
+        release.set()
+        assert first.result(30)[0].index == 0
+        for done in others:
+            with pytest.raises(KeyboardInterrupt):
+                done.result(30)
+    monkeypatch.undo()
+    assert log.append_statements(party(9))[0].index == 1
+    assert len(_bodies(log)) == 2

@@ -55,13 +55,13 @@ def test_who_and_what_is_registered(log: Log) -> None:
         host = standing.find_host(view, HOST)
         assert host is not None
         assert (host.party, host.expected_every) == ("quill-works", 60)
-        assert standing.find_host(view, "quill-works/ci-2") is None  # type: ignore[arg-type]  # a host id
+        assert standing.find_host(view, "quill-works/ci-2") is None  # type: ignore[arg-type]  # a host id made by hand
         assert standing.list_hosts(view) == (host,) == standing.list_hosts(view, host.party)
-        assert standing.list_hosts(view, "north-lab") == ()  # type: ignore[arg-type]  # a party id
+        assert standing.list_hosts(view, "north-lab") == ()  # type: ignore[arg-type]  # a party id made by hand
         assert standing.find_party_key(view, host.party) == SAMPLES["party.registered"].key
-        assert standing.find_party_key(view, "nobody") is None  # type: ignore[arg-type]  # a party id
+        assert standing.find_party_key(view, "nobody") is None  # type: ignore[arg-type]  # a party id made by hand
         assert standing.find_dataset_party(view, DATASET) == "quill-works"
-        assert standing.find_dataset_party(view, "a/b") is None  # type: ignore[arg-type]  # a dataset id
+        assert standing.find_dataset_party(view, "a/b") is None  # type: ignore[arg-type]  # a dataset id made by hand
 
 
 def test_releases_by_digest_and_by_name(log: Log) -> None:
@@ -71,7 +71,7 @@ def test_releases_by_digest_and_by_name(log: Log) -> None:
         assert (release.name, release.groups, release.idx) == (f"{DATASET}@1", ("question", "answer"), 5)
         assert standing.resolve_release(view, f"{DATASET}@1") == release
         assert standing.list_releases(view) == (release,) == standing.list_releases(view, DATASET)
-        assert standing.list_releases(view, "a/b") == ()  # type: ignore[arg-type]  # a dataset id
+        assert standing.list_releases(view, "a/b") == ()  # type: ignore[arg-type]  # a dataset id made by hand
         assert standing.find_release(view, digest("none")) is None
         with pytest.raises(NotFound) as missing:
             standing.resolve_release(view, f"{DATASET}@2")
@@ -89,8 +89,8 @@ def test_grants(log: Log) -> None:
         assert grant is not None
         assert (grant.groups, grant.purposes, grant.until, grant.idx) == (("question",), ("training",), 2**53 - 1, 6)
         assert standing.list_grants(view) == (grant,) == standing.list_grants(view, grant.party)
-        assert standing.list_grants(view, "north-lab") == ()  # type: ignore[arg-type]  # a party id
-        assert standing.find_grant(view, "g-0000000000000000") is None  # type: ignore[arg-type]  # a grant id
+        assert standing.list_grants(view, "north-lab") == ()  # type: ignore[arg-type]  # a party id made by hand
+        assert standing.find_grant(view, "g-0000000000000000") is None  # type: ignore[arg-type]  # a grant id made by hand
 
 
 def test_holds_in_force(log: Log) -> None:
@@ -111,7 +111,7 @@ def test_the_newest_observation_of_each_environment(log: Log) -> None:
             ("ci", digest("b"), 50),
             ("laptop", digest("d"), 30),
         ]
-        assert standing.read_inventories(view, "a/b") == ()  # type: ignore[arg-type]  # a host id
+        assert standing.read_inventories(view, "a/b") == ()  # type: ignore[arg-type]  # a host id made by hand
     log.append_statements(_confirmed(50, "ci", "e"))
     with log.view() as view:
         assert standing.read_inventories(view, HOST)[0].inventory == digest("e"), "of equal times, the later entry"
@@ -144,4 +144,4 @@ def test_a_request_is_used_up_by_keys_and_by_late_refusals(log: Log, step: int, 
     with log.view() as view:
         assert standing.request_used(view, SAMPLES["key.released"].request)
         assert standing.request_used(view, refused) is used
-        assert not standing.request_used(view, "q-" + "2" * 32)  # type: ignore[arg-type]  # a request id
+        assert not standing.request_used(view, "q-" + "2" * 32)  # type: ignore[arg-type]  # a request id made by hand
