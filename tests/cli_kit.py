@@ -69,8 +69,15 @@ class _Factory:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
-        return HomeFactory().create(path, origin, passphrase, clock or self._desk.clock)
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
+        return HomeFactory().create(path, origin, passphrase, clock or self._desk.clock, store)
 
     def open(self, path: Path) -> Home:
         if self._desk.clock is system_clock and self._desk.home_type is Home:
