@@ -34,7 +34,7 @@ def command(context: click.Context) -> int:
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
         rolled_back = home.log.read_only
-        if rolled_back is None:
+        if rolled_back is None or rolled_back.code == "ledger.follower":
             problems += _check_projections(home)
         else:  # what is there may hold in itself; that it is not all is the worst of problems
             problems.insert(0, Problem("fsck.read_only", "ledger", rolled_back.message))
