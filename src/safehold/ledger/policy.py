@@ -112,11 +112,11 @@ class _Reading:
 
     def log(self, words: list[str]) -> None:
         if len(words) not in (1, 2):
-            raise _bad_policy("a log line is: log KEY [URL]")
+            raise _bad_policy("a line for a log is: log KEY [URL]")
         try:
             verifier = NoteVerifier.parse(words[0])
         except InputInvalid as error:
-            raise _bad_policy("a log line without a log's key") from error
+            raise _bad_policy("a line for a log without its key") from error
         if verifier.key in [log.verifier.key for log in self.logs]:
             raise _bad_policy("one key for two logs")
         self.logs.append(PolicyLog(verifier, "".join(words[1:])))

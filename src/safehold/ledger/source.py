@@ -110,6 +110,8 @@ class HttpSource:
                 if fresh or last:  # a kept connection may have been closed by the server: once more, on a new one
                     raise _unreadable(self.name, f"{path}: {type(error).__name__}: {error}") from error
                 continue
+            if len(data) > limit:
+                self.close()
             if response.status == 200:
                 return _bounded(data, path, limit)
             if response.status in (404, 410):
@@ -155,16 +157,21 @@ def connect(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
 def read_response(
     response: http.client.HTTPResponse, limit: int, deadline: float, monotonic: Callable[[], float]
 ) -> bytes:
-    """At most ``limit`` + 1 bytes of an answer; ``TimeoutError`` when it trickles past ``deadline``."""
+    """At most ``limit`` + 1 bytes of an answer; ``TimeoutError`` when it trickles past ``deadline``.
+
+    More than ``limit`` bytes mean that a rest was left unread: the connection must not be used again.
+    """
     data = bytearray()
-    while len(data) <= limit:
-        if monotonic() > deadline:
-            raise TimeoutError("the answer takes too long")
-        chunk = response.read1(min(_CHUNK, limit + 1 - len(data)))
-        if not chunk:
-            return bytes(data)
-        data += chunk
-    response.close()  # the rest stays unread, and so the connection cannot be used again
+    try:
+        while len(data) <= limit:
+            if monotonic() > deadline:
+                raise TimeoutError("the answer takes too long")
+            chunk = response.read1(min(_CHUNK, limit + 1 - len(data)))
+            if not chunk:
+                break
+            data += chunk
+    finally:
+        response.close()
     return bytes(data)
 
 
