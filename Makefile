@@ -33,6 +33,7 @@ serve:  ## the served home (several processes): not there yet
 
 docs: setup-dev  ## write the generated pages anew (docs/reference)
 	@$(BIN)/python -m tools.error_reference --write
+	@$(BIN)/python -m tools.command_reference --write
 
 lock: setup-dev  ## write requirements/*.txt anew; UPGRADE=1 moves to the latest versions
 	@$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)

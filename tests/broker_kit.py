@@ -82,8 +82,8 @@ def make_manifest(dataset: DatasetId, version: int, keys: Mapping[str, bytes], g
     parts = []
     for number in range(len(keys) // len(groups)):
         for group in groups:
-            file = part_file_name(number, group)  # type: ignore[arg-type]
-            aad = aad_text(party, dataset, version, number, group)  # type: ignore[arg-type]
+            file = part_file_name(number, group)
+            aad = aad_text(party, dataset, version, number, group)
             common: dict[str, Any] = {"part": number, "group": group, "file": file, "rows": 10, "size": 1000}
             parts.append(
                 PartFile(
@@ -105,7 +105,7 @@ def make_manifest(dataset: DatasetId, version: int, keys: Mapping[str, bytes], g
         people=(),
         sources=(),
         columns=columns,
-        groups=tuple(ColumnGroup(name=group, columns=(group,)) for group in groups),  # type: ignore[arg-type]
+        groups=tuple(ColumnGroup(name=group, columns=(group,)) for group in groups),
         record_id=RecordId(rule="record", column=None),
         compression="zstd",
         rows=10 * (len(parts) // len(groups)),
@@ -153,7 +153,7 @@ class World:
         return self.now
 
     def seal(self, dataset: DatasetId, parts: int, groups: Sequence[str] = GROUPS) -> Digest:
-        names = [part_file_name(number, group) for number in range(parts) for group in groups]  # type: ignore[arg-type]
+        names = [part_file_name(number, group) for number in range(parts) for group in groups]
         keys = {file: sha256_digest(f"{dataset}{file}".encode()).encode()[-32:] for file in names}
         manifest = make_manifest(dataset, 1, keys, groups)
         body = manifest_bytes(manifest)
@@ -182,7 +182,8 @@ class World:
             report=sha256_digest(b"report"), observed=self.now if observed is None else observed, distributions=1,
             oddities=0,
         )  # fmt: skip
-        self.log.append(lambda _view: Draft((statement,), (contents,)))
+        payloads = (contents,) if more.get("kept", True) else ()
+        self.log.append(lambda _view: Draft((statement,), payloads))
         return inventory
 
     def advise(self, inventory: Digest, *, document: str = "1", withdrawn: bool = False, found: bool = True) -> None:
@@ -192,11 +193,11 @@ class World:
             t=self.now, by=self.by, advisory=ADVISORY, document=digest, format="osv", source="file", aliases=(),
             joined=(), affected=(), windows=(), summary="", first_seen=self.now, published=None, modified=None,
             withdrawn=withdrawn,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         finding = FindingRecorded(
             t=self.now, by=self.by, advisory=ADVISORY, document=digest, inventory=inventory, match="version",
             name="litellm", version="1.82.8", path="",
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         self.log.append_statements(*((advisory, finding) if found else (advisory,)))
 
     def order(self, **changed: Any) -> KeyOrder:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tools import changelog, committed, edges, error_reference, exports, rooms, sizes, words
+from tools import changelog, command_reference, committed, edges, error_reference, exports, rooms, sizes, words
 from tools.source import Finding
 
 __all__ = ["OWN", "PROGRAMS", "main"]
@@ -32,6 +32,7 @@ OWN: dict[str, Callable[[Path], list[Finding]]] = {
     "public names": exports.find,
     "edges": edges.find,
     "error codes": error_reference.find,
+    "commands": command_reference.find,
     "words": words.find,
     "committed files": committed.find,
     "changelog": changelog.find,

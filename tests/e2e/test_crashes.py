@@ -140,7 +140,7 @@ def test_killed_anywhere_in_sealing_the_same_command_runs_again(bare: Desk, tmp_
     total = int(out.split()[-1])
     assert total > 1000, said
     for number in range(3):
-        deadly = random.randint(1, total - 1)
+        deadly = random.randint(1, total * 49 // 50)
         desk = bare.copy(tmp_path / f"desk-{number}")
         killed = typist("calls", deadly, desk, *sealing(desk))
         killed.communicate(timeout=120)
@@ -206,7 +206,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, room: int) -> None:
             said = desk(*command, "--json", code=None)
             if said.code:
                 error = said.document["error"]
-                assert said.code in {5, 7} or error["code"] == "inventory.agent", error
+                assert said.code in {5, 7}, error
                 assert error["hint"], error
                 failed.append(command)
         assert sealing(desk) in failed

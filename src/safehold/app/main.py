@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import time
@@ -25,6 +26,9 @@ def _factory() -> HomeFactory:
 
 def main() -> None:
     """Run the command line; leaves with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal of another encoding cannot show must not stop a verb
+            stream.reconfigure(errors="backslashreplace")
     settings = read_settings(os.environ)
     session = Session(
         home=settings.home,

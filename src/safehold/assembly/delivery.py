@@ -267,7 +267,7 @@ def _check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, 
         raise Conflict(
             "assembly.version",
             f"the next release of {order.dataset} is version {following}, not {order.version}",
-            "leave --version out",
+            "it was sealed by someone else just now: look at it, then run the command again",
         )
     return following, newest.release if newest else None, PartyId(rows[0][0])
 

@@ -84,6 +84,16 @@ _NARROWED: Final = re.compile(
     r"|if time\(\$t\), \$t < [0-9T:-]{19}Z"
     ");\n)+"
 )
+_POINTS: Final = {
+    "request_party": "party",
+    "request_host": "host",
+    "host_key": "host key",
+    "request_member": "member",
+    "group(": "column group",
+    "request_purpose": "purpose",
+    "time($t)": "time",
+}
+"""What a failed check speaks of, by the fact in it: a person is not shown Datalog."""
 _FOREIGN: Final = (
     AuthorizationError,
     BiscuitValidationError,
@@ -164,11 +174,12 @@ class VerifiedGrant:
                 builder.add_fact(Fact("request_member({member})", {"member": request.member}))
             _bounded(builder).build(self._token).authorize()
         except AuthorizationError as error:
-            failed = str(error).partition("checks failed: ")[2] or "no policy allows it"
+            failed = str(error).partition("checks failed: ")[2]
+            points = [words for fact, words in _POINTS.items() if fact in failed]
             raise Refused(
                 "broker.grant_denies",
-                f"the grant does not allow this: {failed[:300]}",
-                "ask for less, or ask whoever narrowed the grant",
+                f"the grant as narrowed does not allow this {', nor this '.join(points) or 'request'}",
+                "ask for less (column groups: --groups), or ask whoever narrowed the grant",
             ) from error
         except _FOREIGN as error:
             raise Refused("broker.grant_denies", "the grant cannot be evaluated", "ask for a new grant") from error

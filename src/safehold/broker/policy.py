@@ -112,6 +112,13 @@ def _check_inventories(facts: Facts) -> tuple[Digest, ...]:  # step 5
                 f" {facts.policy.inventory_max_age} s are allowed",
                 "run the agent there and record its report, then ask again",
             )
+        if not seen.readable:
+            raise Denial(
+                5,
+                "broker.inventory_unreadable",
+                f"the contents of the newest inventory of {facts.host.host} ({seen.environment}) are not kept here",
+                "run the agent there with --full and record its report, then ask again",
+            )
         for finding in seen.findings:
             raise Denial(
                 5,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,8 +89,9 @@ class Output:
             entry = getattr(error, "entry", None)
             if entry is not None:
                 shown["entry"] = entry
-            sys.stdout.write(_safe_json({"error": shown, **more}) + "\n")
-            sys.stdout.flush()
+            with suppress(OSError):  # the output may be what failed: then standard error alone says so
+                sys.stdout.write(_safe_json({"error": shown, **more}) + "\n")
+                sys.stdout.flush()
         entry = getattr(error, "entry", None)
         place = f" (entry {entry})" if entry is not None else ""
         sys.stderr.write(f"safehold: {one_line(error.message)} [{error.code}]{place}\n")
@@ -110,11 +112,15 @@ def _safe_json(document: Any) -> str:
         text = pretty_json(document)
     except UnicodeEncodeError:  # the name of a file that is no UTF-8: the work is done, and must be told
         text = pretty_json(_encodable(msgspec.to_builtins(document)))
-    if text.replace("\n", "").isprintable():
+    every = (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # can all that JSON holds be written there?
+    if text.replace("\n", "").isprintable() and (every or text.isascii()):
         return text
     # Outside of its strings JSON is ASCII, and its only line ends are the ones that were laid out just now.
     return "".join(
-        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
+        character
+        if character == "\n" or (character.isprintable() and (every or character.isascii()))
+        else json.dumps(character)[1:-1]
+        for character in text
     )
 
 

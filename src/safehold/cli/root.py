@@ -18,7 +18,7 @@ import click
 from safehold import __version__
 from safehold.cli.context import Session
 from safehold.cli.output import Output
-from safehold.model.errors import SafeholdError
+from safehold.model.errors import SafeholdError, StorageFailed
 
 __all__ = ["VERBS", "cli", "run"]
 
@@ -118,6 +118,16 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; saying so would fail as well
         return 1
+    except OSError as error:  # mostly our own output: a full disk behind it, or a terminal that has gone
+        if session.debug:
+            sys.excepthook(type(error), error, error.__traceback__)
+        refused = StorageFailed(
+            "cli.io",
+            f"the system refused to read or write: {error.strerror or error}",
+            "check the disk, then run again",
+        )
+        output.failure(refused)
+        return refused.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours, said as such
         if session.debug:
             sys.excepthook(type(error), error, error.__traceback__)

@@ -37,7 +37,12 @@ __all__ = ["command"]
 @click.option("--key", type=click.Path(path_type=Path), help="The party's private key; without, the one made here.")
 @click.option("--purposes", default="training", show_default=True, help="What it may be used for, comma-separated.")
 @click.option("--people", multiple=True, help="CATEGORY:JURISDICTION=COUNT of people in it; may be repeated.")
-@click.option("--classification", default="confidential", show_default=True)
+@click.option(
+    "--classification",
+    default="confidential",
+    show_default=True,
+    help="How secret it is, in your words; the manifest says it.",
+)
 @click.option("--order", help="The customer's order number.")
 @click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
 @click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")

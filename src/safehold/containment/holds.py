@@ -210,6 +210,12 @@ def _check_clean(view: View, subject: Subject, since: int) -> None:
                 "run the agent there and record its report, or lift with --despite-findings and say why",
             )
         for seen in inventories:
+            if not seen.readable:
+                raise Refused(
+                    "containment.not_clean",
+                    f"the contents of the newest inventory of {host} are not kept here",
+                    "run the agent there and record its report, or lift with --despite-findings and say why",
+                )
             for finding in seen.findings:
                 raise Refused(
                     "containment.not_clean",

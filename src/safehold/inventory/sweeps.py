@@ -16,13 +16,16 @@ from safehold.model.ids import HostId
 __all__ = ["run_agent", "take_spool"]
 
 _TIMEOUT = 900
+_NOT_WRITTEN = 5
+"""The agent's exit code for a disk that does not let it."""
 _MAX_SIGNATURE_BYTES = 16_384
 
 
 def run_agent(folder: Path, host: HostId, name: str, spool: Path, *more: str) -> None:
     """Run the agent in a process of its own, isolated and without ``site``: nothing in ``folder`` can run in it.
 
-    ``more`` are further options of ``agent.py``. Raises ``InputInvalid`` (``inventory.agent``) with what it said.
+    ``more`` are further options of ``agent.py``. Raises ``InputInvalid`` (``inventory.agent``) with what it said, or
+    ``StorageFailed`` (``inventory.agent_disk``).
     """
     command = [sys.executable, "-I", "-S", agent.__file__, str(folder.absolute()), "--host", host]
     command += ["--name", name, "--spool", str(spool.absolute()), *more]
@@ -34,6 +37,12 @@ def run_agent(folder: Path, host: HostId, name: str, spool: Path, *more: str) ->
         ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        if done.returncode == _NOT_WRITTEN:
+            raise StorageFailed(
+                "inventory.agent_disk",
+                f"the agent could not read or write: {said[-1]}",
+                "check the disk, then run it again",
+            )
         raise InputInvalid("inventory.agent", f"the agent stopped: {said[-1]}", "check the environment's folder")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from safehold.model.errors import InputInvalid, VerificationFailed
@@ -133,10 +134,23 @@ class Frontier:
 
 def _range_root(tile: bytes | bytearray, start: int, width: int) -> bytes:
     """Root of ``width`` (a power of two) consecutive hashes of one tile."""
+    if len(tile) == TILE_BYTES and width > 1:
+        return _inner_nodes(bytes(tile))[width.bit_length() - 2][start // width]
     level = [bytes(tile[i * HASH_BYTES : (i + 1) * HASH_BYTES]) for i in range(start, start + width)]
     while len(level) > 1:
         level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level), 2)]
     return level[0]
+
+
+@lru_cache(maxsize=256)
+def _inner_nodes(tile: bytes) -> tuple[tuple[bytes, ...], ...]:
+    """All nodes above the hashes of a full tile, level by level: pure, so remembering it by its bytes is safe."""
+    level = [tile[place : place + HASH_BYTES] for place in range(0, TILE_BYTES, HASH_BYTES)]
+    levels = []
+    while len(level) > 1:
+        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level), 2)]
+        levels.append(tuple(level))
+    return tuple(levels)
 
 
 def _subtree_root(begin: int, end: int, size: int, read_tile: TileReader) -> bytes:

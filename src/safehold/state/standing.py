@@ -122,13 +122,17 @@ class CurrentFinding(msgspec.Struct, frozen=True):
 
 
 class CurrentInventory(msgspec.Struct, frozen=True):
-    """The newest observation of one environment: seen until ``until`` (host's clock), received at ``t`` (ours)."""
+    """The newest observation of one environment: seen until ``until`` (host's clock), received at ``t`` (ours).
+
+    ``readable`` False: its contents are not kept, so nothing was matched against them.
+    """
 
     environment: str
     inventory: Digest
     until: int
     t: int
     findings: tuple[CurrentFinding, ...]
+    readable: bool = True
 
 
 def _names(text: str) -> tuple[Any, ...]:
@@ -241,19 +245,26 @@ _NEWEST_FINDINGS = (
 
 def read_inventories(view: View, host: HostId) -> tuple[CurrentInventory, ...]:
     """The newest observation of each environment of a host, with what is found in it."""
+    # Newest by the older of the two clocks: a host whose clock was ahead for a while must not hide what it says later,
+    # and an old report that arrives late must not replace a newer one.
     sql = (
         "SELECT environment, inventory, until, t FROM observation o WHERE host = ?1 AND idx ="
         " (SELECT idx FROM observation p WHERE p.host = ?1 AND p.environment = o.environment"
-        " ORDER BY until DESC, idx DESC LIMIT 1) ORDER BY environment"
+        " ORDER BY CASE WHEN until < t THEN until ELSE t END DESC, idx DESC LIMIT 1) ORDER BY environment"
     )
     return tuple(
-        CurrentInventory(environment, inventory, until, t, _findings(view, inventory))
+        CurrentInventory(environment, inventory, until, t, _findings(view, inventory), _readable(view, inventory))
         for environment, inventory, until, t in view.rows(sql, host)
     )
 
 
 def _findings(view: View, inventory: Digest) -> tuple[CurrentFinding, ...]:
     return tuple(CurrentFinding(*row) for row in view.rows(_NEWEST_FINDINGS, inventory))
+
+
+def _readable(view: View, inventory: Digest) -> bool:
+    """Whether the contents are here: without them nothing was matched, and silence is not cleanness."""
+    return bool(view.rows("SELECT 1 FROM payload WHERE digest = ?", inventory))
 
 
 def request_used(view: View, request: RequestId) -> bool:

@@ -30,7 +30,7 @@ def read_lines(file: BinaryIO, name: str, limit: int, seen: Callable[[bytes], No
             raise InputInvalid(
                 "vault.line_too_long",
                 f"{name}, line {number}: longer than the limit of {limit:,} bytes",
-                "split the record, or raise the line limit",
+                "split the record into several",
             )
         seen(line)
         if number == 1 and line.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

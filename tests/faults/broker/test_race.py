@@ -152,7 +152,7 @@ def test_two_suspensions_at_once_leave_one_hold(world: World) -> None:
         try:
             world.hold(f"host:{DESK}")
             outcomes.append("held")
-        except Exception as error:  # noqa: BLE001 - noted
+        except Exception as error:  # noqa: BLE001 - the outcomes are compared below
             outcomes.append(str(error))
 
     threads = [threading.Thread(target=suspend) for _ in range(8)]

@@ -25,7 +25,7 @@ from tests.broker_kit import CI, NOW, SECOND, World, make_world
 from tests.property.broker.test_narrowing import KEY, ROOT, narrowings, terms
 
 T = TypeVar("T")
-TOKEN = narrow_grant(KEY.issue(terms()), ROOT, Narrowing(groups=("question",)))  # type: ignore[arg-type]
+TOKEN = narrow_grant(KEY.issue(terms()), ROOT, Narrowing(groups=("question",)))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )  # fmt: skip

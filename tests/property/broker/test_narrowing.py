@@ -83,8 +83,8 @@ def narrowings(draw: st.DrawFn) -> Narrowing:
 
 @settings(max_examples=30)
 @given(chain=st.lists(narrowings(), min_size=1, max_size=4))
-@example(chain=[Narrowing(groups=("question",)), Narrowing(groups=GROUPS)])  # type: ignore[arg-type]
-@example(chain=[Narrowing(host=HOSTS[0]), Narrowing(host=HOSTS[1])])  # type: ignore[arg-type]
+@example(chain=[Narrowing(groups=("question",)), Narrowing(groups=GROUPS)])
+@example(chain=[Narrowing(host=HOSTS[0]), Narrowing(host=HOSTS[1])])
 def test_each_block_allows_a_subset_and_exactly_what_it_says(chain: list[Narrowing]) -> None:
     token = KEY.issue(terms())
     before, meant = allowed(token), {at for at, one in enumerate(REQUESTS) if one.now < NOW + 2 * HOUR}

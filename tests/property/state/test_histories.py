@@ -149,10 +149,12 @@ class Twin:
         for index, one in self.history:
             if isinstance(one, s.InventoryRecorded | s.InventoryConfirmed) and one.host == host:
                 until = one.observed if isinstance(one, s.InventoryRecorded) else one.until
-                newest[one.environment] = max(newest.get(one.environment, (-1, -1, "")), (until, index, one.inventory))
+                newest[one.environment] = max(
+                    newest.get(one.environment, (-1, -1, "", 0)), (min(until, one.t), index, one.inventory, until)
+                )
         return [
             (environment, inventory, until, self._findings(inventory))
-            for environment, (until, _, inventory) in sorted(newest.items())
+            for environment, (_, _, inventory, until) in sorted(newest.items())
         ]
 
     def used(self, request: str) -> bool:

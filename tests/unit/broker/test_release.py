@@ -70,7 +70,7 @@ def test_an_answer_to_another_request_is_not_taken(world: World) -> None:
             return msgspec.structs.replace(world.send(body), release=world.other_release)
 
     with pytest.raises(VerificationFailed, match=r"broker\.answer"):
-        request_keys(Mixing(), world.order(), world.host_keys[CI], world.clock)  # type: ignore[arg-type]
+        request_keys(Mixing(), world.order(), world.host_keys[CI], world.clock)
 
 
 def test_a_narrowed_grant_opens_what_it_still_covers(world: World) -> None:
@@ -118,7 +118,7 @@ def test_the_signature_base_is_written_as_rfc_9421_writes_it(world: World) -> No
             signed.append(data)
             return world.host_keys[CI].sign(data)
 
-    sign_request(b'{"a":1}', "q-" + "0" * 32, 1_774_310_400, Signer())  # type: ignore[arg-type]
+    sign_request(b'{"a":1}', "q-" + "0" * 32, 1_774_310_400, Signer())
     # RFC 9421 §2.5: one line a component, the parameters last, no newline at the end.
     assert signed[0].decode().split("\n") == [
         '"@method": POST',

@@ -173,7 +173,7 @@ def test_effects_by_kind_of_subject(world: World) -> None:
 
 
 def test_ids_of_two_kinds_may_be_equal_and_are_not_mixed_up(world: World) -> None:
-    world.registry.add_dataset(CI, "north-lab", "named like a host")  # type: ignore[arg-type]
+    world.registry.add_dataset(CI, "north-lab", "named like a host")
     grant = world.issue(dataset=CI).terms.grant
     assert grant in effect_on(world, f"dataset:{CI}").grants
     assert grant not in effect_on(world, f"host:{CI}").grants

@@ -49,7 +49,7 @@ def test_each_registration_is_one_entry_with_its_fields(world: World) -> None:
         DatasetRegistered(**common, dataset="new-party/d", party="new-party", customer=LAB, title="D"),
         RunDeclared(**common, run="north-lab/run-7", party=LAB, host=TRAINER, releases=(world.release,)),
         ModelDeclared(**common, model="north-lab/tutor-1", party=LAB, runs=("north-lab/run-7",)),
-    ]  # type: ignore[comparison-overlap]
+    ]
     assert world.entries()[-6:] == [party, member, host, dataset, run, model]
 
 
@@ -128,7 +128,7 @@ def test_one_name_registered_by_many_at_once_is_one_entry(world: World) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(outcomes) == ["registered"] + ["registry.exists"] * 7
-    assert [one.dataset for one in world.statements(DatasetRegistered)].count("quill-works/new") == 1  # type: ignore[arg-type]
+    assert [one.dataset for one in world.statements(DatasetRegistered)].count("quill-works/new") == 1
 
 
 def test_hosts_of_two_parties_may_have_one_name(world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,20 +26,35 @@ def python_texts() -> Iterator[dict[str, str]]:
     """Documentation strings of the standard library: module, name, text; the same ones on every run of a Python."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = 0
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if _SKIPPED.intersection(parts) or found >= _ENOUGH:
-            continue
+    for path in _sources(root):
+        if found >= _ENOUGH:
+            return
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError, OSError):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                text = ast.get_docstring(node)
-                if text and _is_text(text):
-                    found += 1
-                    yield {"module": ".".join(parts), "name": node.name, "text": text}
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        for node in _named(tree):
+            text = ast.get_docstring(node)
+            if text and _is_text(text):
+                found += 1
+                yield {"module": module, "name": node.name, "text": text}
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    """Source files below ``root`` in a fixed order; what others installed there is not even looked at."""
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(set(below) - _SKIPPED)
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+
+
+def _named(node: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Functions and classes of a module, and of its classes."""
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from _named(child)
 
 
 def _is_text(text: str) -> bool:
@@ -72,10 +88,17 @@ def take_records(given: Path | None, folder: Path) -> Path:
 def check_records(given: Path, folder: Path) -> Path:
     """The user's file, outside of the folder that the demo is about to replace.
 
-    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_inside``).
+    Raises ``NotFound`` (``cli.demo_records``) or ``InputInvalid`` (``cli.demo_records_form``,
+    ``cli.demo_records_inside``).
     """
     if not given.is_file():
-        raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL, CSV or Parquet file")
+        raise NotFound("cli.demo_records", f"there are no records at {given}", "name a JSONL file")
+    if given.suffix.lower() not in {".jsonl", ".ndjson"}:
+        raise InputInvalid(
+            "cli.demo_records_form",
+            f"{given.name} is no JSONL file by its name",
+            "the demo cuts smaller files from it line by line: give one record a line, in a file named .jsonl",
+        )
     path = given.resolve()
     if path.is_relative_to(folder.resolve()):
         raise InputInvalid(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -92,8 +93,7 @@ class World:
         if at < self.clock.at:
             raise InputInvalid("cli.demo_clock", f"the story's clock cannot go back to {text}")
         self.clock.at = at
-        for host in self.hosts.values():
-            self._catch_up(host)
+        self._catch_up(*self.hosts.values())
 
     def add_host(self, host: HostId, distributions: tuple[Installed, ...]) -> DemoHost:
         """Register a host with a key of its own, make its environment, and let it report for the first time."""
@@ -105,22 +105,30 @@ class World:
         self._catch_up(made)
         return made
 
-    def _catch_up(self, host: DemoHost) -> None:
-        """Run the agent for every sweep since the last, ending now, and take in what it wrote."""
+    def _catch_up(self, *hosts: DemoHost) -> None:
+        """Run the agents for every sweep since the last, ending now, side by side; then take in what they wrote."""
+        with ThreadPoolExecutor(len(hosts) or 1) as pool:
+            self.sweeps += sum(pool.map(self._sweep, hosts))
+        for host in hosts:
+            take_spool(self.home.intake, host.host, self._spool(host), self.home.host_key(host.host), remove=True)
+
+    def _spool(self, host: DemoHost) -> Path:
+        return self.folder / "hosts" / host.host / "spool"
+
+    def _sweep(self, host: DemoHost) -> int:
+        """The sweeps of one host, by a process of its own; returns how many."""
         now = self.clock.at
         times = [at for at in self._sweep_times(host.swept, now) if not _within(at, host.silent)]
         last_sweep, host.swept = host.last_sweep, now
         host.last_sweep = times[-1] if times else last_sweep
         if not times:
-            return
-        spool = self.folder / "hosts" / host.host / "spool"
+            return 0
         command = [sys.executable, "-I", "-S", replay.__file__, agent.__file__, _with_marks(times, last_sweep)]
-        command += [str(host.folder), "--host", host.host, "--name", "main", "--spool", str(spool)]
+        command += [str(host.folder), "--host", host.host, "--name", "main", "--spool", str(self._spool(host))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
             raise InputInvalid("cli.demo_agent", f"the agent on {host.host} stopped: {done.stderr.strip()[-300:]}")
-        self.sweeps += len(times)
-        take_spool(self.home.intake, host.host, spool, self.home.host_key(host.host), remove=True)
+        return len(times)
 
     def _sweep_times(self, after: int, now: int) -> list[int]:
         times: list[int] = []
@@ -139,7 +147,7 @@ class World:
         groups: dict[str, list[str]] | None = (
             {_group(name): [name] for name in names} if len({_group(name) for name in names}) == len(names) else None
         )
-        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,))
+        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,), again=True)
         signer = self.home.party_key(party_of(dataset))
         return self.delivery.deliver(source, order, self.keys, signer, customer_key=self.home.party_key)
 
