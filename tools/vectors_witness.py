@@ -31,7 +31,7 @@ FOLDER = "vectors/witness"
 _ORIGIN = "north-lab.example/custody"
 _NAME = "witness.example/w1"
 _AT = 1_774_310_400
-Case = dict[str, Any]
+_Case = dict[str, Any]
 
 
 def _key(number: int) -> SigningKey:
@@ -69,7 +69,7 @@ class _History:
         return consistency_proof(old, size, lambda level, index, width: tiles[level, index][: width * HASH_BYTES])
 
 
-def _cosignatures() -> list[Case]:
+def _cosignatures() -> list[_Case]:
     note = _History().note(9)
     text = note.partition(b"\n\n")[0] + b"\n"
     made = _WITNESS.cosign(text, _AT * 1_000_000)
@@ -80,7 +80,7 @@ def _cosignatures() -> list[Case]:
         CosignerKey(_NAME, 4, _key(77).public.raw).key_id + (1 << 63).to_bytes(8, "big") + made.signature.signature[8:]
     )
 
-    def case(name: str, expect: str, lines: str, seconds: int | None) -> Case:
+    def case(name: str, expect: str, lines: str, seconds: int | None) -> _Case:
         return {
             "name": name,
             "key": _WITNESS.key.text,
@@ -109,7 +109,7 @@ def _line(value: bytes) -> str:
     return f"— {_NAME} {base64.b64encode(value).decode()}\n"
 
 
-def _messages() -> list[Case]:
+def _messages() -> list[_Case]:
     note = _History().note(9)
     text = note.partition(b"\n\n")[0] + b"\n"
     post_quantum = CosignerKey(_NAME, 6, bytes(range(32)) * 41)
@@ -120,12 +120,12 @@ def _messages() -> list[Case]:
     ]  # fmt: skip
 
 
-def _submissions() -> list[Case]:
+def _submissions() -> list[_Case]:
     """One witness, asked in this order."""
     log, fork, four = _History(), _History(4), _History(8)
     unsigned = log.note(12).replace(b"\n12\n", b"\n13\n")
 
-    def case(name: str, status: int, request: bytes, size: int) -> Case:
+    def case(name: str, status: int, request: bytes, size: int) -> _Case:
         return {"name": name, "request": request.decode(), "status": status, "latest": size}
 
     return [
@@ -155,7 +155,7 @@ def _submissions() -> list[Case]:
     ]  # fmt: skip
 
 
-def _policies() -> list[Case]:
+def _policies() -> list[_Case]:
     note = _History().note(9)
     text = note.partition(b"\n\n")[0] + b"\n"
     witnesses = {
@@ -164,7 +164,7 @@ def _policies() -> list[Case]:
     lines = {name: one.cosign(text, _AT * 1_000_000).signature.line for name, one in witnesses.items()}
     keys = "".join(f"witness {name} {one.key.text}\n" for name, one in witnesses.items())
 
-    def case(name: str, expect: str, rules: str, by: str, log: NoteVerifier = _VERIFIER) -> Case:
+    def case(name: str, expect: str, rules: str, by: str, log: NoteVerifier = _VERIFIER) -> _Case:
         policy = f"log {log.text}\n{keys}{rules}"
         return {
             "name": name,
@@ -199,7 +199,7 @@ def _policies() -> list[Case]:
 
 def render() -> dict[str, str]:
     """File names and contents."""
-    files: dict[str, tuple[str, Callable[[], list[Case]]]] = {
+    files: dict[str, tuple[str, Callable[[], list[_Case]]]] = {
         "cosignature.json": (
             "C2SP tlog-cosignature in a note; seconds is the time of the key's cosignature",
             _cosignatures,

@@ -43,7 +43,8 @@ def _holds(policy: Policy, note: bytes) -> bool:
     try:
         policy.witnessed(open_checkpoint(note, VERIFIER))
     except VerificationFailed as error:
-        assert error.code == "ledger.not_witnessed"
+        if error.code != "ledger.not_witnessed":
+            raise
         return False
     return True
 

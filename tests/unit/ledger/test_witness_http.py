@@ -131,7 +131,7 @@ def test_a_port_that_is_taken(url: str, desk: Desk) -> None:
 # --- the client ---
 
 
-def _checkpoint(size: int, log: ShownLog = LOG):  # noqa: ANN202 - a Checkpoint
+def _checkpoint(size: int, log: ShownLog = LOG):
     return open_checkpoint(log.note(size), VERIFIER)
 
 
@@ -189,7 +189,7 @@ def test_what_a_bad_witness_answers(answer: bytes, error: type[SafeholdError], c
     assert (type(caught.value), caught.value.code) == (error, code)
 
 
-def key():  # noqa: ANN201 - a CosignerKey
+def key():
     return Cosigner.ed25519("witness.example/w1", key_of(77)).key
 
 
