@@ -72,8 +72,9 @@ class WitnessTurn:
 class WitnessState:
     """The file. Safe from many threads; several processes take turns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         self._path = path
+        self._vfs = vfs
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
         self._open()
@@ -82,7 +83,7 @@ class WitnessState:
         if self._connection is not None:
             return self._connection
         try:
-            connection = apsw.Connection(str(self._path))
+            connection = apsw.Connection(str(self._path), vfs=self._vfs)
             connection.set_busy_timeout(30_000)
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", 2)

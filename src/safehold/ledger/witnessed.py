@@ -32,28 +32,44 @@ class KnownSize(msgspec.Struct, frozen=True):
 
 
 class WitnessedSizes:
-    """The file; sizes only ever grow. ``synchronous=FULL``: what is known here must survive what the ledger survives."""
+    """The file; sizes only ever grow. ``synchronous=EXTRA``: what is known here must survive what the ledger survives.
+
+    It is made when there is something to remember, and no write-ahead log stands beside it: a home without witnesses, or on
+    a full disk, opens for reading without writing here.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises ``StorageFailed`` (``ledger.witnessed``), as all methods do."""
+        self._path = path
+        self._connection: apsw.Connection | None = None
+        if path.exists():
+            self._open()
+
+    def _open(self) -> apsw.Connection:
+        if self._connection is not None:
+            return self._connection
         try:
-            self._connection = apsw.Connection(str(path))
-            self._connection.set_busy_timeout(30_000)
-            self._connection.pragma("journal_mode", "wal")
-            self._connection.pragma("synchronous", 2)
+            connection = apsw.Connection(str(self._path))
+            connection.set_busy_timeout(30_000)
+            connection.pragma("synchronous", 3)  # without a write-ahead log the folder must be synced, too
             for statement in _SCHEMA:
-                self._connection.execute(statement)
+                connection.execute(statement)
         except apsw.Error as error:
             raise _failed("opened", error) from error
+        self._connection = connection
+        return connection
+
+    def _rows(self, sql: str, *arguments: str) -> list[Any]:
+        if self._connection is None and not self._path.exists():
+            return []
+        try:
+            return self._open().execute(sql, arguments).fetchall()
+        except apsw.Error as error:
+            raise _failed("read", error) from error
 
     def known(self) -> list[KnownSize]:
         """All witnesses, by name."""
-        try:
-            rows: list[Any] = self._connection.execute(
-                "SELECT witness, size, note FROM known ORDER BY witness"
-            ).fetchall()
-        except apsw.Error as error:
-            raise _failed("read", error) from error
+        rows = self._rows("SELECT witness, size, note FROM known ORDER BY witness")
         return [KnownSize(*row) for row in rows]
 
     def advance(self, known: KnownSize) -> None:
@@ -70,11 +86,8 @@ class WitnessedSizes:
 
     def complete(self, origin: str) -> bytes | None:
         """The newest checkpoint that fulfilled the policy."""
-        try:
-            row = self._connection.execute("SELECT note FROM complete WHERE origin = ?", (origin,)).fetchone()
-        except apsw.Error as error:
-            raise _failed("read", error) from error
-        return None if row is None else row[0]
+        rows = self._rows("SELECT note FROM complete WHERE origin = ?", origin)
+        return rows[0][0] if rows else None
 
     def set_complete(self, origin: str, size: int, note: bytes) -> None:
         """Remember a checkpoint that fulfils the policy; of equal sizes the later note, which has more signatures."""
@@ -86,13 +99,15 @@ class WitnessedSizes:
 
     def _write(self, sql: str, arguments: tuple[str | int | bytes, ...]) -> None:
         try:
-            self._connection.execute(sql, arguments)
+            self._open().execute(sql, arguments)
         except apsw.Error as error:
             raise _failed("written", error) from error
 
     def close(self) -> None:
-        """Release the file."""
-        self._connection.close(True)
+        """Release the file. Closing twice is harmless."""
+        if self._connection is not None:
+            self._connection.close(True)
+            self._connection = None
 
 
 def _failed(what: str, error: apsw.Error) -> StorageFailed:

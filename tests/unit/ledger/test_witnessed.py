@@ -73,8 +73,16 @@ def test_sizes_only_grow(tmp_path: Path) -> None:
     sizes.close()
     again = WitnessedSizes(tmp_path / "witnessed.db")
     assert (again.complete("o"), again.complete("p")) == (b"five and more", None)
-    assert again._connection.pragma("synchronous") == 2
+    assert again._open().pragma("synchronous") == 3
+    assert again._open().pragma("journal_mode") == "delete"
     again.close()
+
+
+def test_nothing_is_written_before_there_is_something_to_remember(tmp_path: Path) -> None:
+    sizes = WitnessedSizes(tmp_path / "none" / "witnessed.db")
+    assert (sizes.known(), sizes.complete("o")) == ([], None)
+    sizes.close()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_damaged_file_is_said_so(tmp_path: Path) -> None:
@@ -83,7 +91,7 @@ def test_a_damaged_file_is_said_so(tmp_path: Path) -> None:
         WitnessedSizes(tmp_path / "witnessed.db")
     assert caught.value.code == "ledger.witnessed"
     sizes = WitnessedSizes(tmp_path / "good.db")
-    sizes._connection.execute("DROP TABLE known")
+    sizes._open().execute("DROP TABLE known")
     for act in (sizes.known, lambda: sizes.forget("w")):
         with pytest.raises(StorageFailed):
             act()
