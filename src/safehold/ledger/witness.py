@@ -43,6 +43,7 @@ __all__ = [
 MAX_REQUEST_BYTES: Final = 1 << 18
 """Room for a checkpoint with some 64 ML-DSA-44 signatures."""
 _MAX_PROOF: Final = 63
+_MAX_SIZE: Final = (1 << 62) - 1
 _OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,18})")
 _TRIES: Final = 4
 
@@ -118,14 +119,17 @@ class Witness:
         self._evidence = evidence
         self._clock = clock
         self._logs: dict[str, tuple[NoteVerifier, ...]] = {}
-        for line in state.logs():
-            self._know(NoteVerifier.parse(line))
+        self._read_logs()
 
     def add_log(self, verifier: NoteVerifier) -> None:
         """Cosign for this log from now on. A second key under one name is one more key of the same log."""
         check_name(verifier.name)
         self._state.add_log(verifier.text)
         self._know(verifier)
+
+    def _read_logs(self) -> None:
+        for line in self._state.logs():
+            self._know(NoteVerifier.parse(line))
 
     def _know(self, verifier: NoteVerifier) -> None:
         known = self._logs.get(verifier.name, ())
@@ -170,9 +174,13 @@ class Witness:
     def _known_log(self, note: bytes) -> tuple[Checkpoint, NoteVerifier]:
         """The verified checkpoint in ``note`` and the key that signed it."""
         try:
-            origin, _, _ = read_head(split_note(note)[0])
+            origin, size, _ = read_head(split_note(note)[0])
         except VerificationFailed as error:
             raise _bad_request(error.message) from error
+        if size > _MAX_SIZE:
+            raise _bad_request("a size that no tree has")
+        if origin not in self._logs:
+            self._read_logs()  # made known while this witness runs
         verifiers = self._logs.get(origin)
         if verifiers is None:
             raise NotFound(

@@ -73,7 +73,11 @@ class WitnessServer(ThreadingHTTPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # re-raises: no thread was started, so nobody else makes room again
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
         """Serve the connection and make room again."""

@@ -64,6 +64,14 @@ def test_it_remembers_when_opened_again(desk: Desk) -> None:
     again.close()
 
 
+def test_a_log_made_known_elsewhere_is_known_at_once(desk: Desk) -> None:
+    stranger = ShownLog(entries(3), OTHER_KEY, "other.example/log")
+    assert isinstance(_refused(desk, stranger.request(0)), NotFound)
+    another = Desk(desk.folder, stranger.verifier)
+    assert desk.witness.add_checkpoint(stranger.request(0))
+    another.close()
+
+
 def test_the_time_never_runs_back(desk: Desk) -> None:
     desk.witness.add_checkpoint(LOG.request(0, 3))
     desk.at = AT - 3_600_000_000
@@ -186,6 +194,8 @@ def test_signatures_of_others_on_the_checkpoint_do_no_harm(desk: Desk) -> None:
         format_request(0, [bytes(32)] * 64, LOG.note(3)),
         b"old 0\n\n" + LOG.note(3) + b"x" * (1 << 18),
         b"old 99999999999999999999\n\n" + LOG.note(3),
+        format_request(0, [], sign_checkpoint(ORIGIN, 1 << 62, bytes(32), KEY).note),
+        format_request(0, [], sign_checkpoint(ORIGIN, 9_999_999_999_999_999_999, bytes(32), KEY).note),
     ],
 )
 def test_what_is_no_request(desk: Desk, request_: bytes) -> None:

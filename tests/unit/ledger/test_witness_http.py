@@ -163,6 +163,7 @@ def test_an_answer_by_another_key_does_not_count(url: str) -> None:
         (b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * (1 << 20), VerificationFailed, "ledger.note_form"),
         (b"HTTP/1.0 409 Conflict\r\n\r\nnine\n", Refused, "ledger.witness_refused"),
         (b"HTTP/1.0 409 Conflict\r\n\r\n" + b"9" * 30 + b"\n", Refused, "ledger.witness_refused"),
+        (b"HTTP/1.0 409 Conflict\r\n\r\n9999999999999999999\n", Refused, "ledger.witness_refused"),
         (b"HTTP/1.0 302 Found\r\nLocation: http://elsewhere.example/\r\n\r\n", Refused, "ledger.witness_refused"),
         (b"HTTP/1.0 500 Oops\r\n\r\n\x1b[31m", Refused, "ledger.witness_refused"),
         (b"garbage\r\n\r\n", StorageFailed, "ledger.witness_unreachable"),
