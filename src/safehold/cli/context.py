@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
+    from safehold.ledger.note import NoteVerifier
+    from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys
 
@@ -43,6 +45,7 @@ class Home(Protocol):
     containment: Containment
     intake: Intake
     people: People
+    witnessed: WitnessedSizes
 
     def grant_key(self) -> GrantKey:
         """The key that signs grants."""
@@ -97,6 +100,10 @@ class HomeFactory(Protocol):
 
     def open(self, path: Path) -> Home:
         """An existing home; ``NotFound`` if there is none."""
+        ...
+
+    def follow(self, path: Path, verifier: NoteVerifier) -> Home:
+        """A follower's home, made if there is none; ``Conflict`` if it is another's."""
         ...
 
 

@@ -34,7 +34,8 @@ def command(context: click.Context) -> int:
             if not any(problem.code.startswith("fsck.entry") for problem in problems):
                 problems += check_order(_entries(view))
         rolled_back = home.log.read_only
-        if rolled_back is not None:  # what is there may hold in itself; that it is not all is the worst of problems
+        if rolled_back is not None and rolled_back.code != "ledger.follower":
+            # What is there may hold in itself; that it is not all is the worst of problems.
             problems.insert(0, Problem("fsck.read_only", "ledger", rolled_back.message))
         elif not home.log.following:  # another process writes: its own fsck looks at projections
             problems += _check_projections(home)
