@@ -214,6 +214,8 @@ class SessionTransaction(SessionView):
             batch = batch_rows(sql, many) if len(many) > 1 else None
             if batch is not None:
                 self._cursor.execute(batch.sql, batch.arrays)
+            elif len(many) == 1:
+                self._cursor.execute(sql, many[0])
             else:
                 self._cursor.executemany(sql, many)
 
