@@ -1,6 +1,6 @@
 """Many rows in one statement: an ``INSERT`` that is to run for each of many rows, as one over arrays. Pure.
 
-One statement a row costs PostgreSQL and the library some 20 µs a row, one over arrays a tenth of it. What comes out means
+One statement a row costs PostgreSQL and the library some 20 µs a row, one over arrays a quarter of it. What comes out means
 the same as running the statement for each row in turn; where that cannot be seen from its text, nothing comes out,
 and the rows are sent one by one.
 """
