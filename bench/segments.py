@@ -86,17 +86,17 @@ def _write(folder: Path, rows: int, every: int) -> list[Entry]:
     for begin in range(0, rows, every):
         entries = [_release(number, rows, chance) for number in range(begin, min(begin + every, rows))]
         for table, of in (("entry", []), ("key_release", entries)):
-            arrow = arrow_rows(table, of)  # type: ignore[arg-type] - one of the two
+            arrow = arrow_rows(table, of)  # type: ignore[arg-type]  # one of the two tables
             data = parquet_bytes(arrow)
             (folder / file_name(table, begin, begin + len(entries))).write_bytes(data)
             times = [entry.statement.t for entry in of if isinstance(entry.statement, KeyReleased)]
             one = SegmentSealed(
-                t=YEAR, by=KEY, table=table, form=FORM, begin=begin, end=begin + len(entries), rows=len(of),  # type: ignore[arg-type] - one of the two
+                t=YEAR, by=KEY, table=table, form=FORM, begin=begin, end=begin + len(entries), rows=len(of),  # type: ignore[arg-type]  # one of the two tables
                 since=times[0] if times else None, until=times[-1] if times else None, size=len(data),
                 digest=sha256_digest(data),
             )  # fmt: skip
             sealed.append(Entry(rows + len(sealed), b"", one))
-    return sorted(sealed, key=lambda entry: (entry.statement.table, entry.statement.begin))  # type: ignore[union-attr] - all seal
+    return sorted(sealed, key=lambda entry: (entry.statement.table, entry.statement.begin))  # type: ignore[union-attr]  # all of them seal segments
 
 
 def _peer(path: Path, folder: Path) -> apsw.Connection:
@@ -141,19 +141,19 @@ def main() -> None:
             f"  rows made up, sorted and written in {took:.1f} s; {size / 1e6:.0f} MB, {size / given.rows:.0f} B a row"
         )
         peer = _peer(Path(place) / "peer.db", folder)
-        segments = Segments(_NoLog(given.rows), folder, lambda _view: sealed, lambda: 0, KEY)  # type: ignore[arg-type] - stands in
+        segments = Segments(_NoLog(given.rows), folder, lambda _view: sealed, lambda: 0, KEY)  # type: ignore[arg-type]  # stands where a log stands
         limits = QueryLimits(rows=given.rows)
         for name, window in (
             ("3 days", Window(100 * DAY, 103 * DAY)),
             ("30 days", Window(100 * DAY, 130 * DAY)),
             ("a year", Window()),
         ):
-            wanted = [one.statement for one in sealed if window.touches(one.statement)]  # type: ignore[arg-type] - all seal
-            files = [folder / file_name(one.table, one.begin, one.end) for one in wanted]  # type: ignore[union-attr] - all seal
-            hashed, _ = _timed(lambda files=files: [sha256_digest(file.read_bytes()) for file in files], given.runs)  # type: ignore[misc] - bound now
-            whole, answer = _timed(lambda window=window: run_query(segments, QUERY, window, limits), given.runs)  # type: ignore[misc] - bound now
+            wanted = [one.statement for one in sealed if window.touches(one.statement)]  # type: ignore[arg-type]  # all of them seal segments
+            files = [folder / file_name(one.table, one.begin, one.end) for one in wanted]  # type: ignore[union-attr]  # all of them seal segments
+            hashed, _ = _timed(lambda files=files: [sha256_digest(file.read_bytes()) for file in files], given.runs)  # type: ignore[misc]  # bound to the value of now
+            whole, answer = _timed(lambda window=window: run_query(segments, QUERY, window, limits), given.runs)  # type: ignore[misc]  # bound to the value of now
             sql = QUERY.replace("GROUP", f"WHERE {window.condition()} GROUP", 1)
-            sqlite, rows = _timed(lambda sql=sql: tuple(peer.execute(sql)), given.runs)  # type: ignore[misc] - bound now
+            sqlite, rows = _timed(lambda sql=sql: tuple(peer.execute(sql)), given.runs)  # type: ignore[misc]  # bound to the value of now
             assert answer.rows == rows, "segments and SQLite must answer the same"
             print(
                 f"  {name:>7}: {whole * 1000:7.0f} ms, of them {hashed * 1000:.0f} ms hashing {len(files)} files;"

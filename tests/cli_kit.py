@@ -24,6 +24,7 @@ from safehold.cli.demo.records import python_texts
 from safehold.cli.root import cli, run
 from safehold.inventory import agent
 from safehold.inventory.sweeps import run_agent
+from safehold.ledger.note import NoteVerifier
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -69,8 +70,18 @@ class _Factory:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
-        return HomeFactory().create(path, origin, passphrase, clock or self._desk.clock)
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
+        return HomeFactory().create(path, origin, passphrase, clock or self._desk.clock, store)
+
+    def follow(self, path: Path, verifier: NoteVerifier) -> Home:
+        return HomeFactory().follow(path, verifier)
 
     def open(self, path: Path) -> Home:
         if self._desk.clock is system_clock and self._desk.home_type is Home:

@@ -3,7 +3,7 @@
 * Only ``app`` reads environment variables and the home directory; the rooms get what they need by argument.
 * A function does not import a module of safehold, since that is how cycles hide. ``cli`` and ``app`` may: there a
   verb is loaded when it is called, so that ``--help`` stays fast. Libraries may be imported late anywhere.
-* What src/ imports is the standard library, safehold, or a declared core dependency.
+* What src/ imports is the standard library, safehold, or a declared dependency of the core or of an extra.
 * The package root imports nothing, so that an auditor who imports ``safehold.ledger`` loads ledger and model alone.
 """
 
@@ -84,9 +84,11 @@ def check_late_imports(module: Module) -> list[Finding]:
 
 
 def declared(root: Path) -> set[str]:
-    """Import names of the core dependencies that pyproject.toml declares."""
+    """Import names of the dependencies that pyproject.toml declares: the core's, and those of the extras."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in project["dependencies"]]
+    extras = project.get("optional-dependencies", {}).values()
+    requirements = [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    names = [re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in requirements]
     return {_IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
 
 

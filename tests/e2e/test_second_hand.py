@@ -219,12 +219,28 @@ def test_lists_tell_what_was_registered(story: Story) -> None:
     assert story.desk.json("member", "list")["members"][0]["name"] == ""  # erased since
 
 
+def _witness(story: Story) -> None:
+    say, folder = story.desk.json, story.folder
+    at = ("--folder", folder / "witness")
+    key = say("witness", "init", "--name", "third.example/w", *at)["keys"][0]
+    say("witness", "trust", story["init"]["verifier"], *at)
+    (folder / "policy").write_text(f"witness w {key}\nquorum w\n")
+    say("log", "policy", folder / "policy")
+    say("log", "export", folder / "witnessed")
+    checked = say("witness", "check", folder / "witnessed", "--out", folder / "cosigned", *at)
+    assert say("witness", "follow", folder / "witnessed", "--looks", "1", *at)["before"] == checked["size"]
+    assert say("log", "witness", "--lines", folder / "cosigned")["complete"] is True
+    assert say("witness", "show", *at)["latest"]["my-lab.example/custody"]["size"] == checked["size"]
+    assert say("follow", folder / "witnessed", folder / "copy", "--once")["size"] == checked["size"]
+
+
 def test_every_verb_answers_in_json(story: Story) -> None:
+    _witness(story)
     story.desk.sweep("quill-works/ws-1", make_environment_of(story.folder / "ws"), "2026-03-01T00:00:00Z")
     spool, key = story.desk.folder / "spools" / "quill-works" / "ws-1", story.desk.home / "keys/hosts/quill-works/ws-1"
     again = story.desk.json("inventory", "import", "quill-works/ws-1", spool, "--key", key)
     assert [one["known"] for one in again["messages"]] == [True]
-    assert {path for path, _ in command_paths()} - story.desk.answered == {"demo"}
+    assert {path for path, _ in command_paths()} - story.desk.answered == {"demo", "witness run"}
 
 
 def test_the_same_in_words(story: Story) -> None:

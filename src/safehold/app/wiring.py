@@ -1,16 +1,20 @@
 """Wiring: one home folder, all rooms over it. The embedded home: SQLite and files, one machine, nothing around it.
+A home whose ``home.json`` names a PostgreSQL database keeps its ledger there instead of in ``ledger.db``.
 
 ::
 
     home/
-      home.json           form, origin, verifier line of the ledger
+      home.json           form, origin, verifier line of the ledger, where the ledger is if not here
       ledger.db           entries, tiles, checkpoints, payloads, projections
       lock.db             the newest checkpoint, against rollback
+      witnessed.db        what witnesses are known to have cosigned; witness.policy names them
       keys.db  kek.json   wrapped part keys; the key-encryption key under the passphrase
       keys/               ledger and grant key; keys of parties and hosts that this home made
       people.json         names of members, erasable
       segments/           Parquet copies of entries, for queries
       releases/PARTY/DATASET/VERSION/   sealed releases
+
+A follower's home has another form: no signing key, no grants and no part keys; its ledger is another home's, followed.
 
 A home is made under a temporary name and renamed: it is there entirely or not at all.
 """
@@ -24,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import msgspec
@@ -38,10 +43,12 @@ from safehold.ledger.export import write_file
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
-from safehold.ledger.note import check_origin
+from safehold.ledger.note import NoteVerifier, check_origin
+from safehold.ledger.replica import Replica
 from safehold.ledger.segments.seal import Segments
 from safehold.ledger.sqlite import SqliteStore
-from safehold.ledger.storage import View
+from safehold.ledger.storage import Store, View
+from safehold.ledger.witnessed import WitnessedSizes
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
@@ -55,13 +62,15 @@ from safehold.vault.wrapped import WrappedKeys
 __all__ = ["Home", "HomeFactory", "system_clock"]
 
 _FORM: Final = "safehold-home-v1"
+_FOLLOWER_FORM: Final = "safehold-follower-v1"
 _HOME_FILE: Final = "home.json"
 
 
-class _HomeFile(msgspec.Struct, frozen=True, kw_only=True):
+class _HomeFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: str
     origin: str
     verifier: str
+    store: str | None = None
 
 
 def system_clock() -> int:
@@ -77,11 +86,10 @@ class Home:
         self.clock = clock
         self._policy = policy
         file = _read_home_file(path)
-        signer = SigningKey.load(path / "keys" / "ledger")
-        self.log = Log(
-            SqliteStore(path / "ledger.db"), CheckpointLock(path / "lock.db"), signer, file.origin, StateProjector()
-        )
-        self._by = signer.key_id
+        self.follows = file.form == _FOLLOWER_FORM
+        self.witnessed = WitnessedSizes(path / "witnessed.db")
+        self.log = _open_log(path, file, self.witnessed)
+        self._by = self.log.verifier.key.key_id
         self.registry = Registry(self.log, clock, self._by)
         self.containment = Containment(self.log, clock, self._by)
         self.intake = Intake(self.log, clock, self._by)
@@ -138,6 +146,7 @@ class Home:
     def close(self) -> None:
         """Release all files."""
         self.log.close()
+        self.witnessed.close()
         if self._key_store is not None:
             self._key_store.close()
             self._key_store = None
@@ -146,33 +155,38 @@ class Home:
 class HomeFactory:
     """Makes and opens homes with the system's clock."""
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
         """Make a home at ``path``, which must not exist or be empty. Raises ``Conflict`` (``app.home_exists``).
 
-        ``clock`` gives µs UTC; a replayed one is for rehearsals.
+        ``clock`` gives µs UTC; a replayed one is for rehearsals. ``store`` is the URL of a PostgreSQL database, without
+        a password, for the ledger; None keeps it in the home.
         """
         check_origin(origin)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise Conflict("app.home_exists", f"{path} is there already and is not empty", "choose another --home")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        except OSError as error:
-            raise StorageFailed(
-                "app.home_write", f"{path} cannot be made: {error.strerror}", "choose another --home"
-            ) from error
-        try:
-            _fill(staging, origin, passphrase)
-            os.replace(staging, path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise StorageFailed(
-                "app.home_write", f"{path} cannot be made: {error.strerror}", "free some space"
-            ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        if store is not None:
+            _postgres().check_address(store)
+        _make_home(path, lambda staging: _fill(staging, origin, passphrase, store))
         home = Home(path, clock or system_clock)
         home.log.append(_opening(home))
+        return home
+
+    def follow(self, path: Path, verifier: NoteVerifier) -> Home:
+        """Make or open a follower's home of the ledger that ``verifier`` signs.
+
+        Raises ``Conflict`` (``app.home_exists``) if another home, or another ledger's follower, is there.
+        """
+        if not (path / _HOME_FILE).exists():
+            _make_home(path, lambda staging: _fill_follower(staging, verifier))
+        home = Home(path)
+        if not home.follows or home.log.verifier != verifier:
+            home.close()
+            raise Conflict("app.home_exists", f"{path} is another home already", "choose another folder")
         return home
 
     def open(self, path: Path) -> Home:
@@ -186,6 +200,26 @@ class HomeFactory:
         return home
 
 
+def _make_home(path: Path, fill: Callable[[Path], None]) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise Conflict("app.home_exists", f"{path} is there already and is not empty", "choose another --home")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    except OSError as error:
+        raise StorageFailed(
+            "app.home_write", f"{path} cannot be made: {error.strerror}", "choose another --home"
+        ) from error
+    try:
+        fill(staging)
+        os.replace(staging, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageFailed("app.home_write", f"{path} cannot be made: {error.strerror}", "free some space") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _opening(home: Home) -> Callable[[View], Draft]:
     def propose(view: View) -> Draft:
         if view.size():
@@ -197,7 +231,39 @@ def _opening(home: Home) -> Callable[[View], Draft]:
     return propose
 
 
-def _fill(folder: Path, origin: str, passphrase: str) -> None:
+def _open_log(path: Path, file: _HomeFile, witnessed: WitnessedSizes | None) -> Log:
+    signer = None if file.form == _FOLLOWER_FORM else SigningKey.load(path / "keys" / "ledger")
+    store: Store
+    if file.store is None:
+        store = SqliteStore(path / "ledger.db")
+    else:
+        postgres = _postgres()
+        store = postgres.PostgresStore(postgres.check_address(file.store), file.origin)
+    try:
+        lock = CheckpointLock(path / "lock.db")
+        if signer is None:
+            key = NoteVerifier.parse(file.verifier).key
+            return Replica(store, lock, key, file.origin, StateProjector(), witnessed)
+        return Log(store, lock, signer, file.origin, StateProjector(), witnessed)
+    except BaseException:
+        store.close()  # a session that stays would go on leading
+        raise
+
+
+def _postgres() -> ModuleType:
+    """The module of the PostgreSQL store: late, since it needs a library that the core does not bring."""
+    try:
+        from safehold.ledger import postgres
+    except ImportError as error:
+        raise NotFound(
+            "app.no_postgres",
+            "the library for PostgreSQL is not installed here",
+            "install Safehold with its extra: safehold[postgres]",
+        ) from error
+    return postgres
+
+
+def _fill(folder: Path, origin: str, passphrase: str, store: str | None) -> None:
     keys = folder / "keys"
     for made in (keys, keys / "parties", keys / "hosts", folder / "releases"):
         made.mkdir(mode=0o700)
@@ -206,11 +272,19 @@ def _fill(folder: Path, origin: str, passphrase: str) -> None:
     for name in ("grants", "people"):
         _write_secret(keys / name, secrets.token_bytes(32))
     PassphraseKek.create(folder / "kek.json", passphrase)
-    log = Log(SqliteStore(folder / "ledger.db"), CheckpointLock(folder / "lock.db"), signer, origin, StateProjector())
-    verifier = log.verifier.text
-    log.close()
-    write_file(folder / _HOME_FILE, msgspec.json.encode(_HomeFile(form=_FORM, origin=origin, verifier=verifier)))
+    file = _HomeFile(form=_FORM, origin=origin, verifier=NoteVerifier(origin, signer.public).text, store=store)
+    _open_log(folder, file, None).close()
+    write_file(folder / _HOME_FILE, msgspec.json.encode(file))
     for made in (keys, folder):
+        sync_folder(made)
+
+
+def _fill_follower(folder: Path, verifier: NoteVerifier) -> None:
+    (folder / "keys").mkdir(mode=0o700)
+    _write_secret(folder / "keys" / "people", secrets.token_bytes(32))
+    file = _HomeFile(form=_FOLLOWER_FORM, origin=verifier.name, verifier=verifier.text)
+    write_file(folder / _HOME_FILE, msgspec.json.encode(file))
+    for made in (folder / "keys", folder):
         sync_folder(made)
 
 
@@ -227,7 +301,7 @@ def _read_home_file(path: Path) -> _HomeFile:
         raise StorageFailed(
             "app.home_file", f"{path / _HOME_FILE} cannot be read", "restore it from a backup"
         ) from error
-    if file.form != _FORM:
+    if file.form not in (_FORM, _FOLLOWER_FORM):
         raise InputInvalid(
             "app.home_form", f"{path} is a home of another form, {file.form[:40]}", "use the Safehold that made it"
         )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
     from safehold.ledger.segments.seal import Segments
+    from safehold.ledger.note import NoteVerifier
+    from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys
 
@@ -45,6 +47,7 @@ class Home(Protocol):
     intake: Intake
     people: People
     segments: Segments
+    witnessed: WitnessedSizes
 
     def grant_key(self) -> GrantKey:
         """The key that signs grants."""
@@ -86,12 +89,23 @@ class Home(Protocol):
 class HomeFactory(Protocol):
     """Makes and opens homes."""
 
-    def create(self, path: Path, origin: str, passphrase: str, clock: Callable[[], int] | None = None) -> Home:
-        """A new home, by the system's clock or the one given; ``Conflict`` if there is one."""
+    def create(
+        self,
+        path: Path,
+        origin: str,
+        passphrase: str,
+        clock: Callable[[], int] | None = None,
+        store: str | None = None,
+    ) -> Home:
+        """A new home, by the system's clock or the one given, its ledger in ``store``; ``Conflict`` if there is one."""
         ...
 
     def open(self, path: Path) -> Home:
         """An existing home; ``NotFound`` if there is none."""
+        ...
+
+    def follow(self, path: Path, verifier: NoteVerifier) -> Home:
+        """A follower's home, made if there is none; ``Conflict`` if it is another's."""
         ...
 
 

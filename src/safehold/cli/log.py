@@ -9,11 +9,13 @@ import click
 import msgspec
 
 from safehold.cli.context import session_of
+from safehold.cli.log_witness import policy_command, witness_command
 from safehold.cli.output import iso_time
 from safehold.cli.segments import query, segment
 from safehold.ledger.export import export_ledger, write_file
+from safehold.ledger.note import open_checkpoint
 from safehold.ledger.storage import Entry
-from safehold.model.errors import Conflict, StorageFailed
+from safehold.model.errors import Conflict, NotFound, StorageFailed
 from safehold.model.statements import Statement, Unknown, decode
 
 __all__ = ["command", "describe"]
@@ -21,11 +23,13 @@ __all__ = ["command", "describe"]
 
 @click.group("log")
 def command() -> None:
-    """List, show, prove, export and query entries of the ledger."""
+    """List, show, prove, export and query entries of the ledger; have them witnessed."""
 
 
 command.add_command(segment)
 command.add_command(query)
+command.add_command(policy_command)
+command.add_command(witness_command)
 
 
 @command.command("list", epilog="Example: safehold log list --kind key.released --last 20")
@@ -81,14 +85,20 @@ def _checkpoint(context: click.Context) -> None:
 @command.command("receipt", epilog="Example: safehold log receipt 12 --out hold.tlog-proof")
 @click.argument("index", type=click.IntRange(0))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new file.")
+@click.option("--witnessed", is_flag=True, help="Against the newest checkpoint that fulfilled the witness policy.")
 @click.pass_context
-def _receipt(context: click.Context, index: int, out: Path) -> None:
+def _receipt(context: click.Context, index: int, out: Path, witnessed: bool) -> None:
     """The receipt of an entry: it proves offline, for ever, that the entry is in the ledger."""
     session = session_of(context)
     if out.exists():
         raise Conflict("cli.out_exists", f"{out} is there already", "choose another --out")
     with session.open_home() as home:
-        data = home.log.receipt(index)
+        note = home.witnessed.complete(home.log.verifier.name) if witnessed else None
+        if witnessed and (note is None or open_checkpoint(note, home.log.verifier).size <= index):
+            raise NotFound(
+                "cli.not_witnessed", f"entry {index} is not witnessed yet", "ask the witnesses: safehold log witness"
+            )
+        data = home.log.receipt(index, note)
     try:
         write_file(out, data)
     except OSError as error:

@@ -40,6 +40,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("safehold.cli.run", "Declare a training run."),
     "model": ("safehold.cli.model", "Declare a model."),
     "log": ("safehold.cli.log", "List, show, prove and export entries of the ledger."),
+    "witness": ("safehold.cli.witness", "Cosign ledgers of others: verify that they only grow, and keep evidence."),
+    "follow": ("safehold.cli.follow", "Keep a read-only copy of another home's ledger, verified."),
     "verify": ("safehold.cli.verify", "Verify an exported ledger, a release or a receipt, without any key."),
     "fsck": ("safehold.cli.fsck", "Check the home's ledger, projections and order."),
     "rebuild": ("safehold.cli.rebuild", "Fold the ledger into its projections anew."),

@@ -25,14 +25,14 @@ __all__ = ["query", "segment"]
     help="Entries in a segment. Only full ranges are sealed.",
 )
 @click.option("--all", "rest", is_flag=True, help="Seal what is left in a shorter segment too.")
-@click.option("--mend", is_flag=True, help="Write files again that are missing or do not match their entries.")
+@click.option("--mend", is_flag=True, help="Seal nothing; write files again that are missing or do not match their entries.")
 @click.pass_context
 def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
     """Seal entries that are in no segment yet as Parquet files for queries. Interrupted, it can be run again."""
     session = session_of(context)
     with session.open_home() as home:
         mended = home.segments.mend() if mend else ()
-        entries = home.segments.seal(every, rest=rest)
+        entries = () if mend else home.segments.seal(every, rest=rest)
         folder = home.segments.folder
     sealed = [(entry.index, segment_of(entry)) for entry in entries]
     rows = [
@@ -43,7 +43,7 @@ def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
     lines += [f"Sealed {one.table} {one.begin}-{one.end - 1}: {one.rows} rows." for _, one in sealed]
     session.out.result(
         {"folder": str(folder), "sealed": rows, "mended": mended},
-        lines or [f"Nothing to seal: fewer than {every} entries are in no segment. --all seals them."],
+        lines or ["Every file matches its entry." if mend else f"Nothing to seal: {every} entries make a segment; see --all."],
     )
 
 

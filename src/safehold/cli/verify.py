@@ -8,9 +8,13 @@ import click
 
 from safehold.cli.context import Session, session_of
 from safehold.cli.keys import read_public_key
+from safehold.cli.log_witness import read_policy
+from safehold.cli.output import iso_time
 from safehold.ledger.audit import audit_export, read_verifier
+from safehold.ledger.cosignature import Cosignature
 from safehold.ledger.export import CHECKPOINT_FILE
 from safehold.ledger.note import NoteVerifier
+from safehold.ledger.policy import Policy
 from safehold.ledger.receipt import verify_receipt
 from safehold.model.encoding import decode_canonical, pretty_json
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError
@@ -30,8 +34,18 @@ _MAX_RECEIPT_BYTES = 4 << 20
 @click.option("--verifier", help="The ledger's verifier line, as its operator gave it to you (ledgers and receipts).")
 @click.option("--signer", type=click.Path(path_type=Path), help="The supplier's public key (.pub) (releases).")
 @click.option("--digest", help="The release's digest, as the ledger names it (releases).")
+@click.option(
+    "--policy", type=click.Path(path_type=Path), help="The witnesses that must have cosigned (ledgers, receipts)."
+)
 @click.pass_context
-def command(context: click.Context, path: Path, verifier: str | None, signer: Path | None, digest: str | None) -> None:
+def command(
+    context: click.Context,
+    path: Path,
+    verifier: str | None,
+    signer: Path | None,
+    digest: str | None,
+    policy: Path | None,
+) -> None:
     """Verify PATH: a folder made by `log export`, the folder of a release, or a .tlog-proof receipt.
 
     Everything is recomputed from the bytes. Exit code 4 says that something does not hold, and what.
@@ -45,17 +59,21 @@ def command(context: click.Context, path: Path, verifier: str | None, signer: Pa
             f"{path} is neither an exported ledger nor a release",
             "name a folder made by `log export`, or the folder of one release",
         )
+    witnesses = read_policy(policy) if policy else None
     if path.is_file():
-        _verify_receipt(session, path, verifier)
+        _verify_receipt(session, path, verifier, witnesses)
     elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
         _verify_release(session, path, signer, parse_digest(digest) if digest else None)
     else:
-        _verify_ledger(session, path, verifier)
+        _verify_ledger(session, path, verifier, witnesses)
 
 
-def _verify_ledger(session: Session, folder: Path, line: str | None) -> None:
+def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Policy | None) -> None:
     known = NoteVerifier.parse(line) if line else read_verifier(folder)
+    if policy is not None:
+        policy.check_log(known)
     report = audit_export(folder, known)
+    cosignatures = policy.witnessed(report.checkpoint) if policy is not None else ()
     warning = "" if line else "The key was taken from the export itself: compare it with the line you were given."
     document = {
         "verified": "ledger",
@@ -68,12 +86,15 @@ def _verify_ledger(session: Session, folder: Path, line: str | None) -> None:
         "payloads_missing": report.missing,
         "verifier": known.text,
         "verifier_from": "option" if line else "export",
+        "witnesses": [one.key.name for one in cosignatures],
     }
     lines = [
         f"Verified {report.checkpoint.size} entries and {report.payloads} payloads of {report.checkpoint.origin}.",
         f"  root {report.checkpoint.root.hex()}",
         f"  signed by {known.text}",
     ]
+    if policy is not None:
+        lines.append(_witnessed_by(cosignatures))
     if report.missing:
         lines.append(f"  {len(report.missing)} payloads that entries name are not in this copy (erased, or left out)")
     if report.unknown:
@@ -112,24 +133,31 @@ def _verify_release(session: Session, folder: Path, signer: Path | None, digest:
     session.out.result(document, lines)
 
 
-def _verify_receipt(session: Session, path: Path, line: str | None) -> None:
+def _witnessed_by(cosignatures: tuple[Cosignature, ...]) -> str:
+    said = [f"{one.key.name} at {iso_time(one.seconds * 1_000_000)}" for one in cosignatures]
+    return f"  the witness policy holds: {', '.join(said) or 'it asks for no witness'}"
+
+
+def _verify_receipt(session: Session, path: Path, line: str | None, policy: Policy | None) -> None:
     if line is None:
         raise InputInvalid(
             "cli.verify_verifier", "which ledger's receipt is it?", "give the ledger's verifier line: --verifier LINE"
         )
     with path.open("rb") as file:
-        entry = verify_receipt(file.read(_MAX_RECEIPT_BYTES), NoteVerifier.parse(line))
+        entry = verify_receipt(file.read(_MAX_RECEIPT_BYTES), NoteVerifier.parse(line), policy)
     document = {
         "verified": "receipt",
         "entry": entry.index,
         "size": entry.checkpoint.size,
         "origin": entry.checkpoint.origin,
         "statement": entry.body.decode(errors="replace"),
+        "witnesses": [one.key.name for one in entry.cosignatures],
     }
     session.out.result(
         document,
         [
             f"Verified: entry {entry.index} is in the ledger {entry.checkpoint.origin} of {entry.checkpoint.size} entries.",
+            *([_witnessed_by(entry.cosignatures)] if policy is not None else []),
             *_told(entry.body).split("\n"),
         ],
     )

@@ -35,7 +35,7 @@ from safehold.model.statements import (
     decode,
 )
 
-__all__ = ["AuditReport", "audit_export", "read_bundle", "read_verifier"]
+__all__ = ["AuditReport", "audit_export", "payloads_named", "read_bundle", "read_verifier"]
 
 _MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (2 + 65_535)
 _MAX_SMALL_FILE: Final = 1 << 20
@@ -93,7 +93,7 @@ def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
             raise VerificationFailed("ledger.entry", f"entry {index} is not a statement: {error.message}") from error
         if isinstance(statement, Unknown):
             unknown += 1
-        named.update(_payloads_named(statement))
+        named.update(payloads_named(statement))
         kinds[statement.kind if isinstance(statement, Unknown) else str(statement.__struct_config__.tag)] += 1
     if not hmac.compare_digest(frontier.root(), checkpoint.root):  # 2
         raise VerificationFailed(
@@ -116,7 +116,8 @@ def audit_export(folder: Path, verifier: NoteVerifier) -> AuditReport:
     return AuditReport(checkpoint, dict(sorted(kinds.items())), unknown, len(present), missing)
 
 
-def _payloads_named(statement: Statement | Unknown) -> tuple[Digest, ...]:
+def payloads_named(statement: Statement | Unknown) -> tuple[Digest, ...]:
+    """The payloads that a statement names by digest, and that belong to the ledger."""
     match statement:
         case InventoryRecorded(inventory=inventory, report=report):
             return inventory, report

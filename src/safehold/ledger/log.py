@@ -21,7 +21,8 @@ whoever has just been answered takes it again before those who sleep, and commit
 that nothing happened; this object then refuses further work. A frontier is never swapped before its commit.
 
 Several processes may use one ledger: the write transaction excludes them from one another, and a frontier that
-is behind the stored size is rebuilt from tiles (at most one tile a level).
+is behind the stored size is rebuilt from tiles (at most one tile a level). Where the store has one leader, the others
+read, and their first append after it ended takes over.
 """
 
 from __future__ import annotations
@@ -32,14 +33,24 @@ from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
-from safehold.ledger.keys import SigningKey
+from safehold.ledger.cosignature import add_signatures
+from safehold.ledger.keys import PublicKey, SigningKey
 from safehold.ledger.lock import CheckpointLock
-from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint, sign_checkpoint
+from safehold.ledger.note import Checkpoint, NoteSignature, NoteVerifier, open_checkpoint, sign_checkpoint
 from safehold.ledger.proof import verify_consistency
 from safehold.ledger.receipt import format_receipt
 from safehold.ledger.storage import Entry, Projector, Store, Transaction, View
 from safehold.ledger.tree import Frontier, TileReader, checked_tile, consistency_proof, inclusion_proof, leaf_hash
-from safehold.model.errors import NotAppended, NotFound, SafeholdError, StorageFailed, Uncertain, VerificationFailed
+from safehold.ledger.witnessed import WitnessedSizes
+from safehold.model.errors import (
+    NotAppended,
+    NotFound,
+    Refused,
+    SafeholdError,
+    StorageFailed,
+    Uncertain,
+    VerificationFailed,
+)
 from safehold.model.ids import sha256_digest
 from safehold.model.statements import Statement, decode, encode
 
@@ -81,30 +92,41 @@ class _Waiting:
 
 
 class Log:
-    """One ledger, open for appending and proving."""
+    """One ledger, open for appending and proving. With a public key in place of ``signer`` it is a follower's copy:
+    see ``Replica``; it refuses to append (``ledger.follower``).
+
+    ``witnessed`` is what witnesses are known to have cosigned: if that is more than the ledger has, it is read-only.
+    """
 
     def __init__(
-        self, store: Store, lock: CheckpointLock, signer: SigningKey, origin: str, projector: Projector
+        self,
+        store: Store,
+        lock: CheckpointLock,
+        signer: SigningKey | PublicKey,
+        origin: str,
+        projector: Projector,
+        witnessed: WitnessedSizes | None = None,
     ) -> None:
         self._store = store
         self._lock_database = lock
         self._signer = signer
         self._projector = projector
-        self.verifier = NoteVerifier(origin, signer.public)
+        self.verifier = NoteVerifier(origin, signer if isinstance(signer, PublicKey) else signer.public)
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
         self._led = False  # somebody leads: whoever comes now waits
         self._frontier = Frontier()
-        self._read_only: SafeholdError | None = None
+        self._read_only: SafeholdError | None = _follower() if isinstance(signer, PublicKey) else None
         self._lock_problem: StorageFailed | None = None
-        with store.write() as transaction:
-            projector.prepare(transaction)
-            self._load(transaction)
-            # Inside the transaction: no other process can append, and so move the lock, between the two looks.
-            try:
-                self._check_lock(transaction)
-            except VerificationFailed as error:
-                self._read_only = _rolled_back(error.message)
+        self._witnessed = witnessed
+        self._prepared = False
+        if store.lead():
+            with store.write() as transaction:
+                self._prepare(transaction)
+            self._prepared = True
+        else:
+            with store.read() as view:
+                self._load(view)
 
     @property
     def read_only(self) -> SafeholdError | None:
@@ -115,6 +137,23 @@ class Log:
     def lock_problem(self) -> StorageFailed | None:
         """Why the lock database fell behind at the last append, or None. What was appended is durable all the same."""
         return self._lock_problem
+
+    @property
+    def following(self) -> bool:
+        """Whether another process leads this ledger: then an append waits for that process to end."""
+        return not self._store.lead()
+
+    def _prepare(self, transaction: Transaction) -> None:
+        """What is due before the first append: at opening, or later by whoever takes over from another leader."""
+        self._projector.prepare(transaction)
+        self._load(transaction)
+        # Inside the transaction: no other process can append, and so move the lock, between the two looks.
+        try:
+            self._check_lock(transaction)
+            if self._witnessed is not None:
+                self._check_witnessed(transaction, self._witnessed)
+        except VerificationFailed as error:
+            self._read_only = _rolled_back(error.message)
 
     def _load(self, view: View) -> None:
         """Rebuild the frontier from tiles and hold it against the signed checkpoint of the same size."""
@@ -135,7 +174,19 @@ class Log:
         note = self._lock_database.latest(self.verifier.name)
         if note is None:
             return
-        known = open_checkpoint(note, self.verifier)
+        self._check_known(view, open_checkpoint(note, self.verifier))
+
+    def _check_witnessed(self, view: View, witnessed: WitnessedSizes) -> None:
+        for known in witnessed.known():
+            if known.size > self._frontier.size:
+                raise VerificationFailed(
+                    "ledger.witness_knows_more",
+                    f"it has {self._frontier.size} entries, but the witness {known.witness} knows {known.size}",
+                )
+            if known.note:
+                self._check_known(view, open_checkpoint(known.note, self.verifier))
+
+    def _check_known(self, view: View, known: Checkpoint) -> None:
         frontier = self._frontier
         if known.size > frontier.size:
             raise VerificationFailed(
@@ -228,6 +279,7 @@ class Log:
                 raise
         else:
             self._frontier = frontier  # 5 publish: only now, after the commit
+            self._prepared = True
             self._settle(group, None)
             if checkpoint is not None:
                 self._advance_lock(checkpoint)
@@ -254,6 +306,10 @@ class Log:
                 )
             if size > self._frontier.size:
                 self._load(transaction)  # another process has appended
+            if not self._prepared:
+                self._prepare(transaction)
+                if self._read_only is not None:
+                    raise self._read_only
             frontier = self._frontier.copy()
             full_tiles: dict[tuple[int, int], bytes] = {}
             for waiting in group:
@@ -264,6 +320,8 @@ class Log:
                 transaction.put_tile(level, index, hashes)
             for level, index, hashes in frontier.partial_tiles():
                 transaction.put_tile(level, index, hashes)
+            if isinstance(self._signer, PublicKey):
+                raise _follower()
             checkpoint = sign_checkpoint(self.verifier.name, frontier.size, frontier.root(), self._signer)
             transaction.put_checkpoint(checkpoint.size, checkpoint.note)
         # 4 commit: leaving the block above was the commit point.
@@ -294,6 +352,19 @@ class Log:
             self._projector.apply(transaction, entry)
             entries.append(entry)
         waiting.entries = tuple(entries)
+
+    def add_cosignatures(self, size: int, signatures: Sequence[NoteSignature]) -> Checkpoint:
+        """Put verified signatures of others on the stored checkpoint of ``size``: from now on it carries them.
+
+        Raises ``NotFound`` (``ledger.no_checkpoint``). The tree and the ledger's own signature stay as they are.
+        """
+        with self._store.write() as transaction:
+            rows = transaction.rows("SELECT note FROM checkpoint WHERE size = ?", size)
+            if not rows:
+                raise NotFound("ledger.no_checkpoint", f"there is no checkpoint of {size} entries here")
+            checkpoint = open_checkpoint(add_signatures(rows[0][0], signatures), self.verifier)
+            transaction.put_checkpoint(size, checkpoint.note)
+        return checkpoint
 
     def _learn(self, error: Uncertain) -> SafeholdError:
         """After a failed commit: reopen, and turn *Uncertain* into *NotAppended* if the ledger shows it.
@@ -352,11 +423,11 @@ class Log:
             raise NotFound("ledger.no_entry", f"there is no entry {index}", "see `safehold log list`")
         return Entry(index, body, decode(body))
 
-    def receipt(self, index: int) -> bytes:
-        """The receipt of one entry against the newest checkpoint."""
+    def receipt(self, index: int, note: bytes | None = None) -> bytes:
+        """The receipt of one entry against the newest checkpoint, or an older one whose ``note`` is given."""
         entry = self.entry(index)
         with self._store.read() as view:
-            checkpoint = open_checkpoint(view.checkpoint() or b"", self.verifier)
+            checkpoint = open_checkpoint(note or view.checkpoint() or b"", self.verifier)
             path = inclusion_proof(index, checkpoint.size, tile_reader(view))
         return format_receipt(entry.body, index, path, checkpoint)
 
@@ -387,6 +458,14 @@ def _rolled_back(why: str) -> StorageFailed:
         "ledger.rolled_back",
         f"the ledger is read-only: {why}",
         "the ledger file was put back to an older state or replaced: restore the newer one",
+    )
+
+
+def _follower() -> Refused:
+    return Refused(
+        "ledger.follower",
+        "this home follows another ledger: nothing is appended here",
+        "run the command at the home that it follows; `safehold follow` brings the entry here",
     )
 
 

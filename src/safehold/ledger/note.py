@@ -1,7 +1,8 @@
 """Signed notes and checkpoints: what the ledger shows, prints and hands out (C2SP signed-note, tlog-checkpoint).
 
 Only ``open_checkpoint`` makes a ``Checkpoint`` out of bytes from elsewhere, and only by verifying a signature
-of a known key: the type carries the trust. Ed25519 (signature type 0x01) is the one algorithm here.
+of a known key: the type carries the trust. Ed25519 (signature type 0x01) is the one algorithm here; the signatures of
+witnesses are in ``cosignature``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from safehold.ledger.keys import PublicKey, SigningKey
 from safehold.ledger.tree import HASH_BYTES
 from safehold.model.errors import InputInvalid, VerificationFailed
 
-__all__ = ["Checkpoint", "NoteVerifier", "check_origin", "open_checkpoint", "sign_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "NoteSignature",
+    "NoteVerifier",
+    "check_origin",
+    "open_checkpoint",
+    "read_head",
+    "sign_checkpoint",
+    "split_note",
+]
 
 _ED25519: Final = b"\x01"
 _MAX_NOTE_BYTES: Final = 1 << 20
@@ -36,6 +46,19 @@ class Checkpoint(msgspec.Struct, frozen=True):
     size: int
     root: bytes
     note: bytes
+
+
+class NoteSignature(msgspec.Struct, frozen=True):
+    """One signature line of a note, not verified: the key's ``name``, its 4-byte ``key_id``, and the ``signature``."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+    @property
+    def line(self) -> str:
+        """The line as it stands in a note, with its line end."""
+        return f"— {self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
 
 
 class NoteVerifier(msgspec.Struct, frozen=True):
@@ -94,21 +117,23 @@ def open_checkpoint(note: bytes, verifier: NoteVerifier) -> Checkpoint:
     Raises ``VerificationFailed``: ``ledger.note_form`` (not a note, or not a checkpoint), ``ledger.note_unsigned``
     (no signature by this key), ``ledger.note_origin`` (another log) or ``ledger.signature``.
     """
-    text, signatures = _split(note)
-    ours = [value[4:] for name, value in signatures if name == verifier.name and value[:4] == verifier.key_id]
+    text, signatures = split_note(note)
+    key = (verifier.name, verifier.key_id)
+    ours = [signature.signature for signature in signatures if (signature.name, signature.key_id) == key]
     if not ours:
         raise VerificationFailed(
             "ledger.note_unsigned", f"the checkpoint is not signed by {verifier.name}", "is this the right ledger key?"
         )
     for signature in ours:
         verifier.key.verify(signature, text, "the checkpoint")
-    origin, size, root = _parse_body(text)
+    origin, size, root = read_head(text)
     if origin != verifier.name:
         raise VerificationFailed("ledger.note_origin", f"the checkpoint is of another ledger, {origin}")
     return Checkpoint(origin, size, root, note)
 
 
-def _split(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
+def split_note(note: bytes) -> tuple[bytes, list[NoteSignature]]:
+    """The text of a note and its signature lines, none of them verified: ``VerificationFailed`` (``ledger.note_form``)."""
     if len(note) > _MAX_NOTE_BYTES:
         raise _bad_note("larger than 1 MiB")
     try:
@@ -123,7 +148,7 @@ def _split(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
     return (text + "\n").encode(), list(_signatures(tail[:-1].split("\n")))
 
 
-def _signatures(lines: list[str]) -> Iterable[tuple[str, bytes]]:
+def _signatures(lines: list[str]) -> Iterable[NoteSignature]:
     if len(lines) > _MAX_SIGNATURES:
         raise _bad_note("too many signatures")
     for line in lines:
@@ -138,10 +163,13 @@ def _signatures(lines: list[str]) -> Iterable[tuple[str, bytes]]:
             raise _bad_note("a signature that is too short")
         if base64.b64encode(value).decode() != match[2]:
             raise _bad_note("a signature that is not canonical base64")  # else one note had several texts
-        yield match[1], value
+        yield NoteSignature(match[1], value[:4], value[4:])
 
 
-def _parse_body(text: bytes) -> tuple[str, int, bytes]:
+def read_head(text: bytes) -> tuple[str, int, bytes]:
+    """Origin, size and root in the text of a checkpoint (``ledger.note_form``). They count for nothing until the text's
+    signature is verified.
+    """
     lines = text.decode().split("\n")
     if len(lines) < 4 or lines[-1] or not all(lines[:-1]):
         raise _bad_note("not three lines of origin, size and root")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from safehold.ledger.tree import EMPTY_ROOT, HASH_BYTES, leaf_hash, node_hash
 from safehold.model.errors import VerificationFailed
 
-__all__ = ["verify_consistency", "verify_inclusion"]
+__all__ = ["consistency_roots", "verify_consistency", "verify_inclusion"]
 
 
 def verify_inclusion(entry: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bytes:
@@ -64,14 +64,27 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
         return new_root
     if old_root == new_root:
         raise VerificationFailed("ledger.consistency", "two sizes cannot have one root")
-    nodes = list(proof)
-    if old_size & (old_size - 1) == 0:
-        nodes.insert(0, old_root)
-    _walk_consistency(old_size, old_root, new_size, new_root, nodes)
+    old, new = consistency_roots(old_size, old_root, new_size, proof)
+    if not hmac.compare_digest(old, old_root):
+        raise VerificationFailed("ledger.consistency", f"the proof does not lead to the root of size {old_size}")
+    if not hmac.compare_digest(new, new_root):
+        raise VerificationFailed("ledger.consistency", f"the proof does not lead to the root of size {new_size}")
     return new_root
 
 
-def _walk_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, nodes: list[bytes]) -> None:
+def consistency_roots(old_size: int, old_root: bytes, new_size: int, proof: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The roots of ``old_size`` and ``new_size`` that a proof leads to, whatever they should be.
+
+    For 0 < ``old_size`` < ``new_size``. Where the size is a power of two the proof itself starts from ``old_root``.
+    Raises ``VerificationFailed`` (``ledger.proof_range``, ``ledger.proof_length``).
+    """
+    if not 0 < old_size < new_size:
+        raise VerificationFailed("ledger.proof_range", f"no proof leads from size {old_size} to {new_size}")
+    _check_hashes(proof)
+    return _walk_consistency(old_size, new_size, [old_root, *proof] if old_size & (old_size - 1) == 0 else list(proof))
+
+
+def _walk_consistency(old_size: int, new_size: int, nodes: list[bytes]) -> tuple[bytes, bytes]:
     if not nodes:
         raise VerificationFailed("ledger.proof_length", "the consistency proof is empty")
     position, last = old_size - 1, new_size - 1
@@ -94,10 +107,7 @@ def _walk_consistency(old_size: int, old_root: bytes, new_size: int, new_root: b
         last >>= 1
     if last != 0:
         raise VerificationFailed("ledger.proof_length", "the consistency proof is shorter than the tree is high")
-    if not hmac.compare_digest(old, old_root):
-        raise VerificationFailed("ledger.consistency", f"the proof does not lead to the root of size {old_size}")
-    if not hmac.compare_digest(new, new_root):
-        raise VerificationFailed("ledger.consistency", f"the proof does not lead to the root of size {new_size}")
+    return old, new
 
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:

@@ -15,7 +15,9 @@ from typing import Final
 
 import msgspec
 
+from safehold.ledger.cosignature import Cosignature
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint
+from safehold.ledger.policy import Policy
 from safehold.ledger.proof import verify_inclusion
 from safehold.model.encoding import MAX_ENTRY_BYTES
 from safehold.model.errors import VerificationFailed
@@ -28,11 +30,15 @@ _MAX_RECEIPT_BYTES: Final = 2 << 20
 
 
 class VerifiedEntry(msgspec.Struct, frozen=True):
-    """An entry whose place in the ledger was proven: made by ``verify_receipt`` and by nothing else."""
+    """An entry whose place in the ledger was proven: made by ``verify_receipt`` and by nothing else.
+
+    ``cosignatures`` are those of the witnesses of the policy; empty where no policy was given.
+    """
 
     index: int
     body: bytes
     checkpoint: Checkpoint
+    cosignatures: tuple[Cosignature, ...] = ()
 
 
 def format_receipt(entry: bytes, index: int, path: Sequence[bytes], checkpoint: Checkpoint) -> bytes:
@@ -42,10 +48,12 @@ def format_receipt(entry: bytes, index: int, path: Sequence[bytes], checkpoint: 
     return "\n".join(lines).encode() + b"\n\n" + checkpoint.note
 
 
-def verify_receipt(receipt: bytes, verifier: NoteVerifier) -> VerifiedEntry:
+def verify_receipt(receipt: bytes, verifier: NoteVerifier, policy: Policy | None = None) -> VerifiedEntry:
     """Return the entry in ``receipt`` if the proof leads to a checkpoint that ``verifier`` signed.
 
-    Raises ``VerificationFailed``: ``ledger.receipt_form``, or what ``open_checkpoint`` and ``verify_inclusion`` raise.
+    With a ``policy`` the receipt must also be complete: the checkpoint carries the cosignatures of its quorum. Raises
+    ``VerificationFailed``: ``ledger.receipt_form``, or what ``open_checkpoint``, ``verify_inclusion`` and
+    ``Policy.witnessed`` raise.
     """
     if len(receipt) > _MAX_RECEIPT_BYTES:
         raise _bad_receipt("larger than 2 MiB")
@@ -64,10 +72,14 @@ def verify_receipt(receipt: bytes, verifier: NoteVerifier) -> VerifiedEntry:
     entry = _decode(lines[1].removeprefix("extra "))
     if len(entry) > MAX_ENTRY_BYTES:
         raise _bad_receipt("the entry is too large")
+    if policy is not None:
+        policy.check_log(verifier)
     checkpoint = open_checkpoint(note, verifier)
+    cosignatures = policy.witnessed(checkpoint) if policy is not None else ()
     index = int(match[1])
     path = [_decode(line) for line in lines[3:]]
-    return VerifiedEntry(index, verify_inclusion(entry, index, checkpoint.size, path, checkpoint.root), checkpoint)
+    verify_inclusion(entry, index, checkpoint.size, path, checkpoint.root)
+    return VerifiedEntry(index, entry, checkpoint, cosignatures)
 
 
 def _decode(text: str) -> bytes:

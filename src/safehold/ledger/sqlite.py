@@ -177,6 +177,10 @@ class SqliteStore:
             # SQLite rolls back by itself when the connection goes; a half-open transaction must not stay.
             self.close()
 
+    def lead(self) -> bool:
+        """True: processes take turns in writing, and none leads."""
+        return True
+
     @contextmanager
     def read(self) -> Iterator[_Connection]:
         """One snapshot: see ``Store``. A block inside another one of the same thread sees the same snapshot."""

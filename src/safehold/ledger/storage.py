@@ -9,6 +9,10 @@ the same transaction. Its contract, held by one test suite for every adapter:
   store and raises ``Uncertain``, since bytes may be on the disk: only reopening tells.
 * ``read()`` gives one consistent snapshot for the length of the block, and never blocks the writer.
 * Rows come back in the order asked for; a store adds no order of its own.
+* One SQL for all stores: placeholders ``?`` or ``?1``, types ``INTEGER`` (64 bits), ``TEXT`` (any Unicode, compared by
+  its bytes) and ``BLOB``, names in double quotes where a database reserves them, ``ON CONFLICT`` with its columns named.
+  The first use of a value shows its type: ``party = ?1 OR ?1 IS NULL``, not the other way round.
+  A store may gather what ``execute`` is given and send it before the next read or the commit; errors show there.
 
 Who alters a store can make it unreadable and can hide its newest entries until a witness or the lock database
 is asked. He cannot change an entry that anybody holds a checkpoint for: ``fsck`` and every auditor would see it.
@@ -104,6 +108,10 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[View]:
         """A snapshot."""
+        ...
+
+    def lead(self) -> bool:
+        """Whether a write can begin now: False while another process leads this store, and then it is for reading."""
         ...
 
     def reopen(self) -> None:

@@ -149,9 +149,10 @@ def _(statement: InventoryRecorded, at: _Place) -> list[RowChange]:
         items = contents_items(at.payloads(statement.inventory) or b"")
     except SafeholdError:
         return changes  # no items: an inventory that cannot be read is one that was not observed
-    for item in items:
+    for place, item in enumerate(dict.fromkeys(items)):
         row = {
             "inventory": statement.inventory,
+            "place": place,
             "kind": item.kind,
             "name": item.name,
             "version": item.version,

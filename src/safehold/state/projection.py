@@ -1,6 +1,6 @@
 """Keeping the projections: the fold's changes, made in the transaction that appends the entry.
 
-``rebuild`` drops and replays everything inside one transaction: a crash leaves the old projections, and readers
+``rebuild`` empties and replays everything inside one transaction: a crash leaves the old projections, and readers
 see the old ones until it commits. ``digest_projections`` is what "byte-identical" means: SHA-256 over all rows of
 all tables, in key order, in canonical form.
 """
@@ -31,10 +31,8 @@ class StateProjector:
     def prepare(self, transaction: Transaction) -> None:
         """Create what is missing; rebuild if the projections are of another version."""
         transaction.execute(_META)
-        versions = [row[0] for row in transaction.rows("SELECT version FROM projection_version")]
-        if versions == [PROJECTION_VERSION]:
-            return
-        rebuild(transaction)
+        if _versions(transaction) != [PROJECTION_VERSION]:
+            rebuild(transaction)
 
     def apply(self, transaction: Transaction, entry: Entry) -> None:
         """Fold one entry into the tables."""
@@ -43,12 +41,23 @@ class StateProjector:
             transaction.execute(sql, *(change.values[name] for name in names), *change.where.values())
 
 
+def _versions(view: View) -> list[int]:
+    return [row[0] for row in view.rows("SELECT version FROM projection_version")]
+
+
 def rebuild(transaction: Transaction, progress: Callable[[int, int], None] | None = None) -> int:
-    """Drop all projections and fold every entry again; return their number. ``progress(done, all)`` if given."""
+    """Empty all projections and fold every entry again; return their number. ``progress(done, all)`` if given.
+
+    Tables of another version are dropped and made anew. Those of this version stay: dropping one would wait for all
+    who read it, where a store locks tables.
+    """
+    same = _versions(transaction) == [PROJECTION_VERSION]
     for table in TABLES:
-        transaction.execute(f'DROP TABLE IF EXISTS "{table.name}"')
+        if not same:
+            transaction.execute(f'DROP TABLE IF EXISTS "{table.name}"')
         for sql in table.create():
             transaction.execute(sql)
+        transaction.execute(f'DELETE FROM "{table.name}"')
     transaction.execute("DELETE FROM projection_version")
     transaction.execute("INSERT INTO projection_version(version) VALUES(?)", PROJECTION_VERSION)
     projector, size = StateProjector(), transaction.size()
@@ -93,5 +102,8 @@ def _sql(act: str, table: str, names: tuple[str, ...], where: tuple[str, ...]) -
         return f'UPDATE "{table}" SET {assigned} WHERE {condition}', names
     columns = ", ".join(f'"{name}"' for name in names)
     marks = ", ".join("?" * len(names))
-    verb = "INSERT OR REPLACE" if act == "put" else "INSERT OR IGNORE"
-    return f'{verb} INTO "{table}"({columns}) VALUES({marks})', names
+    key = _BY_NAME[table].key
+    replaced = ", ".join(f'"{name}" = excluded."{name}"' for name, _ in _BY_NAME[table].columns if name not in key)
+    on = ", ".join(f'"{name}"' for name in key)
+    then = f"UPDATE SET {replaced}" if act == "put" and replaced else "NOTHING"
+    return f'INSERT INTO "{table}"({columns}) VALUES({marks}) ON CONFLICT({on}) DO {then}', names

@@ -147,7 +147,7 @@ def find_host(view: View, host: HostId) -> HostRow | None:
 
 def list_hosts(view: View, party: PartyId | None = None) -> tuple[HostRow, ...]:
     """All hosts, or those of one party, by name."""
-    sql = "SELECT host, party, key, expected_every FROM host WHERE ?1 IS NULL OR party = ?1 ORDER BY host"
+    sql = "SELECT host, party, key, expected_every FROM host WHERE party = ?1 OR ?1 IS NULL ORDER BY host"
     return tuple(HostRow(*row) for row in view.rows(sql, party))
 
 
@@ -179,7 +179,7 @@ def find_release(view: View, release: Digest) -> ReleaseRow | None:
 
 def list_releases(view: View, dataset: DatasetId | None = None) -> tuple[ReleaseRow, ...]:
     """All releases, or those of one dataset, in ledger order."""
-    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE ?1 IS NULL OR dataset = ?1 ORDER BY idx"
+    sql = f"SELECT {_RELEASE_COLUMNS} FROM release WHERE dataset = ?1 OR ?1 IS NULL ORDER BY idx"
     return tuple(_release(row) for row in view.rows(sql, dataset))
 
 
@@ -213,7 +213,7 @@ def find_grant(view: View, grant: GrantId) -> GrantRow | None:
 
 def list_grants(view: View, party: PartyId | None = None) -> tuple[GrantRow, ...]:
     """All grants, or those to one party, in ledger order."""
-    sql = f'SELECT {_GRANT_COLUMNS} FROM "grant" WHERE ?1 IS NULL OR party = ?1 ORDER BY idx'
+    sql = f'SELECT {_GRANT_COLUMNS} FROM "grant" WHERE party = ?1 OR ?1 IS NULL ORDER BY idx'
     return tuple(_grant(row) for row in view.rows(sql, party))
 
 

@@ -68,9 +68,9 @@ TABLES: Final[tuple[Table, ...]] = (
     ),
     Table(
         "item",
-        _columns("inventory kind name version path sha256"),
-        ("inventory", "kind", "name", "version", "path"),
-        (("name", "version"), ("sha256",)),
+        # `place` in the payload, and not what a host wrote: PostgreSQL's keys hold 2,700 bytes, and a path may be longer.
+        _columns("inventory place:I kind name version path sha256"),
+        ("inventory", "place"),
     ),
     Table(
         "observation",

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from safehold.ledger.keys import PublicKey, SigningKey
-from safehold.ledger.note import NoteVerifier, _split, check_origin, open_checkpoint, sign_checkpoint
+from safehold.ledger.note import NoteVerifier, check_origin, open_checkpoint, sign_checkpoint, split_note
 from safehold.model.errors import InputInvalid, VerificationFailed
 from tests.ledger_kit import KEY, ORIGIN, OTHER_KEY, VERIFIER
 
@@ -44,9 +44,9 @@ def test_keys_of_go_are_read_and_written_alike() -> None:
 
 def test_a_note_that_go_signed_verifies_and_is_signed_alike() -> None:
     verifier = NoteVerifier.parse(GO_KEY)
-    text, signatures = _split(GO_NOTE)
-    assert [(name, value[:4]) for name, value in signatures] == [("PeterNeumann", verifier.key_id)]
-    verifier.key.verify(signatures[0][1][4:], text, "the note")
+    text, signatures = split_note(GO_NOTE)
+    assert [(one.name, one.key_id) for one in signatures] == [("PeterNeumann", verifier.key_id)]
+    verifier.key.verify(signatures[0].signature, text, "the note")
     assert _sign(text, SigningKey(Ed25519PrivateKey.from_private_bytes(GO_SEED)), "PeterNeumann") == GO_NOTE
     assert _code(GO_NOTE, verifier) == "ledger.note_form", "a note, but no checkpoint"
 

@@ -228,6 +228,14 @@ def test_a_read_only_ledger_is_not_sealed(segments: Segments) -> None:
     assert not segments.folder.exists()
 
 
+def test_a_copy_that_appends_nothing_can_write_its_files(segments: Segments, tmp_path: Path) -> None:
+    segments.seal(4)
+    segments.log._read_only = StorageFailed("ledger.follower", "it follows")
+    copy = Segments(segments.log, tmp_path / "copy", segments.sealed, lambda: 1, BY)
+    assert list(copy.mend()) == sorted(_files(segments))
+    assert ask(copy, "SELECT count(*) FROM entry").rows == ((13,),)
+
+
 def test_two_that_seal_at_once_seal_once(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock between processes aside: the place where it counts is the commit."""
     other = Segments(segments.log, segments.folder, segments.sealed, lambda: 1, BY)

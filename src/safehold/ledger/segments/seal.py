@@ -55,6 +55,8 @@ class Segments:
         """
         if every < 1:
             raise InputInvalid("ledger.segment_every", f"a segment of {every} entries is none", "give 1 or more")
+        if self.log.read_only is not None:
+            raise self.log.read_only
         made: list[Entry] = []
         with self._alone():
             with self.log.view() as view:
@@ -69,6 +71,7 @@ class Segments:
         """Write the files that are missing or do not match their entries again; return their names.
 
         Where another version of pyarrow makes other bytes of the same rows, a new entry takes the place of the old one.
+        So a follower can have segments too, if its pyarrow writes what the leader's wrote.
         """
         written: list[str] = []
         with self._alone():
@@ -80,7 +83,7 @@ class Segments:
                 except VerificationFailed:
                     entries = self._read(segment.begin, segment.end, None)
                     made = self._write(segment.table, entries)
-                    sync_folder(self.folder)
+                    self._sync()
                     if made.digest != segment.digest:
                         self.log.append_statements(made)
                     written.append(file_name(segment.table, segment.begin, segment.end))
@@ -129,8 +132,6 @@ class Segments:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if self.log.read_only is not None:
-            raise self.log.read_only
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_folder(self.folder.parent)
