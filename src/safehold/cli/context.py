@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
-    from safehold.ledger.segments.seal import Segments
     from safehold.ledger.note import NoteVerifier
+    from safehold.ledger.segments.seal import Segments
     from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys

@@ -25,7 +25,9 @@ __all__ = ["query", "segment"]
     help="Entries in a segment. Only full ranges are sealed.",
 )
 @click.option("--all", "rest", is_flag=True, help="Seal what is left in a shorter segment too.")
-@click.option("--mend", is_flag=True, help="Seal nothing; write files again that are missing or do not match their entries.")
+@click.option(
+    "--mend", is_flag=True, help="Seal nothing; write files again that are missing or do not match their entries."
+)
 @click.pass_context
 def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
     """Seal entries that are in no segment yet as Parquet files for queries. Interrupted, it can be run again."""
@@ -43,7 +45,10 @@ def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
     lines += [f"Sealed {one.table} {one.begin}-{one.end - 1}: {one.rows} rows." for _, one in sealed]
     session.out.result(
         {"folder": str(folder), "sealed": rows, "mended": mended},
-        lines or ["Every file matches its entry." if mend else f"Nothing to seal: {every} entries make a segment; see --all."],
+        lines
+        or [
+            "Every file matches its entry." if mend else f"Nothing to seal: {every} entries make a segment; see --all."
+        ],
     )
 
 
