@@ -125,6 +125,7 @@ def one_of_each() -> dict[str, Statement]:
         s.HoldLifted(**common, hold=hold_id, subject=subject, reason="r", decision=decision),
         s.RunDeclared(**common, run="north-lab/run-7", party=lab, host=None, releases=(release,)),
         s.ModelDeclared(**common, model="north-lab/tutor-1", party=lab, runs=("north-lab/run-7",)),
+        s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 
