@@ -10,6 +10,7 @@
       keys/               ledger and grant key; keys of parties and hosts that this home made
       people.json         names of members, erasable
       releases/PARTY/DATASET/VERSION/   sealed releases
+      restored.json       there while a home that came out of a backup is read-only
 
 A home is made under a temporary name and renamed: it is there entirely or not at all.
 """
@@ -27,9 +28,12 @@ from typing import Final
 
 import msgspec
 
+from safehold.app.backup import BackupSource, back_up, report_of, verify_backup
+from safehold.app.restore import Answer, accept_restored, read_mark, restore
 from safehold.broker.grants import GrantKey
 from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
+from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
 from safehold.containment import Containment
 from safehold.inventory.intake import Intake
 from safehold.ledger.disk import sync_folder
@@ -38,8 +42,9 @@ from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import check_origin
+from safehold.ledger.restored import read_only_restored
 from safehold.ledger.sqlite import SqliteStore
-from safehold.ledger.storage import View
+from safehold.ledger.storage import Entry, View
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
@@ -74,11 +79,15 @@ class Home:
         self.clock = clock
         self._policy = policy
         file = _read_home_file(path)
+        mark = read_mark(path)
         signer = SigningKey.load(path / "keys" / "ledger")
         self.log = Log(
             SqliteStore(path / "ledger.db"), CheckpointLock(path / "lock.db"), signer, file.origin, StateProjector()
         )
+        self._signer = signer
         self._by = signer.key_id
+        if mark is not None:
+            self.log.refuse(read_only_restored(mark.size))
         self.registry = Registry(self.log, clock, self._by)
         self.containment = Containment(self.log, clock, self._by)
         self.intake = Intake(self.log, clock, self._by)
@@ -131,6 +140,14 @@ class Home:
         """Where a release is, or will be."""
         return self.path / "releases" / dataset / str(version)
 
+    def back_up(self, wish: BackupWish) -> BackupReport:
+        """Make or renew a backup of this home; others may go on appending."""
+        return back_up(BackupSource(self.path, self.log.verifier, self._signer, self.clock), wish)
+
+    def accept_restored(self, reason: str, note: bytes | None) -> Entry:
+        """Let a restored home append again: by the operator's ``reason``, or by a checkpoint ``note`` kept elsewhere."""
+        return accept_restored(self.path, self.log, Answer(t=self.clock(), by=self._by, reason=reason, note=note))
+
     def close(self) -> None:
         """Release all files."""
         self.log.close()
@@ -170,6 +187,14 @@ class HomeFactory:
         home = Home(path, clock or system_clock)
         home.log.append(_opening(home))
         return home
+
+    def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
+        """Check a backup whole; ``verifier`` is the ledger's line as someone else kept it."""
+        return report_of(folder, verify_backup(folder, verifier, progress), 0)
+
+    def restore(self, wish: RestoreWish) -> BackupReport:
+        """Restore a backup to a new home, which starts read-only."""
+        return restore(wish)
 
     def open(self, path: Path) -> Home:
         """Open the home at ``path``. Raises ``NotFound`` (``app.no_home``)."""

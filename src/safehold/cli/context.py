@@ -20,11 +20,13 @@ from safehold.model.ids import DatasetId, HostId, PartyId
 if TYPE_CHECKING:
     from safehold.broker.grants import GrantKey
     from safehold.broker.release import Broker
+    from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
     from safehold.cli.output import Output
     from safehold.containment import Containment
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
+    from safehold.ledger.storage import Entry
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys
 
@@ -76,6 +78,14 @@ class Home(Protocol):
         """Where a release is, or will be."""
         ...
 
+    def back_up(self, wish: BackupWish) -> BackupReport:
+        """Make or renew a backup of this home."""
+        ...
+
+    def accept_restored(self, reason: str, note: bytes | None) -> Entry:
+        """Let a restored home append again."""
+        ...
+
     def close(self) -> None:
         """Release all files."""
         ...
@@ -90,6 +100,14 @@ class HomeFactory(Protocol):
 
     def open(self, path: Path) -> Home:
         """An existing home; ``NotFound`` if there is none."""
+        ...
+
+    def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
+        """Check a backup whole."""
+        ...
+
+    def restore(self, wish: RestoreWish) -> BackupReport:
+        """Restore a backup to a new home, which starts read-only."""
         ...
 
 

@@ -35,7 +35,9 @@ def copy_ledger(source: Path, target: Path, progress: Callable[[int, int], None]
     (``ledger.copy``, ``ledger.copy_full``).
     """
     try:
-        reading = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)  # a WAL is read by who may make its index
+        reading = apsw.Connection(
+            str(source), flags=apsw.SQLITE_OPEN_READWRITE
+        )  # a WAL is read by who may make its index
         writing = apsw.Connection(str(target))
         try:
             reading.set_busy_timeout(_BUSY_MS)
