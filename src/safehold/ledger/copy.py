@@ -43,6 +43,7 @@ def copy_ledger(source: Path, target: Path, progress: Callable[[int, int], None]
             reading.set_busy_timeout(_BUSY_MS)
             reading.execute("BEGIN")
             reading.execute("SELECT 1 FROM entry LIMIT 1").fetchall()  # the snapshot is of now
+            writing.pragma("locking_mode", "exclusive")  # nobody else opens it, so no index of a WAL needs room
             with writing.backup("main", reading, "main") as backup:
                 while not backup.done:
                     backup.step(_PAGES)
@@ -52,13 +53,14 @@ def copy_ledger(source: Path, target: Path, progress: Callable[[int, int], None]
         finally:
             writing.close(True)
             reading.close(True)
-    except apsw.FullError as error:
-        raise StorageFailed(
-            "ledger.copy_full",
-            "the disk is full: the ledger was not copied",
-            "free some space and run the same command again",
-        ) from error
     except apsw.Error as error:
+        no_room = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+        if no_room or isinstance(error, apsw.FullError):
+            raise StorageFailed(
+                "ledger.copy_full",
+                "the disk is full: the ledger was not copied",
+                "free some space and run the same command again",
+            ) from error
         raise StorageFailed(
             "ledger.copy", f"the ledger was not copied: {error}", "check both disks, then run the same command again"
         ) from error

@@ -169,6 +169,7 @@ class KeyStore:
         with self._translated():
             copy = apsw.Connection(str(target))
             try:
+                copy.pragma("locking_mode", "exclusive")  # nobody else opens it
                 with copy.backup("main", self._db, "main") as backup:
                     while not backup.done:
                         backup.step(-1)
