@@ -66,7 +66,7 @@ class Clock:
         return self.at
 
 
-class _Factory:
+class _Factory(HomeFactory):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 

@@ -129,6 +129,7 @@ def one_of_each() -> dict[str, Statement]:
             **common, table="key_release", form=1, begin=0, end=2, rows=1, since=1, until=1, size=100,
             digest=digest("segment"),
         ),
+        s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

@@ -126,6 +126,9 @@ def _prove(told: Story) -> None:
     told["receipt"] = say("verify", folder / "hold.tlog-proof", "--verifier", verifier)
     supplier = folder / "quill-works.pub"
     supplier.write_text(next(one["key"] for one in say("log", "list")["entries"] if one.get("party") == "quill-works"))
+    told["backup"] = say("backup", "to", folder / "backup", "--releases")
+    told["backup verified"] = say("backup", "verify", folder / "backup", "--verifier", verifier)
+    told["restored"] = say("restore", "from", folder / "backup", "--home", folder / "restored")
     release = told["seal"]["folder"]
     told["release"] = say("verify", release, "--signer", supplier, "--digest", told["seal"]["digest"])
     told["fsck"] = say("fsck")
@@ -240,6 +243,10 @@ def test_every_verb_answers_in_json(story: Story) -> None:
     spool, key = story.desk.folder / "spools" / "quill-works" / "ws-1", story.desk.home / "keys/hosts/quill-works/ws-1"
     again = story.desk.json("inventory", "import", "quill-works/ws-1", spool, "--key", key)
     assert [one["known"] for one in again["messages"]] == [True]
+    story.desk.home, home = story.folder / "restored", story.desk.home
+    story.desk.json("restore", "accept", "--reason", "the old one is kept as evidence")
+    assert story.desk.json("fsck")["problems"] == []
+    story.desk.home = home
     assert {path for path, _ in command_paths()} - story.desk.answered == {"demo", "witness run"}
 
 

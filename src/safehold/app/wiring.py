@@ -13,6 +13,7 @@ A home whose ``home.json`` names a PostgreSQL database keeps its ledger there in
       people.json         names of members, erasable
       segments/           Parquet copies of entries, for queries
       releases/PARTY/DATASET/VERSION/   sealed releases
+      restored.json       there while a home that came out of a backup is read-only
 
 A follower's home has another form: no signing key, no grants and no part keys; its ledger is another home's, followed.
 
@@ -33,9 +34,12 @@ from typing import Final
 
 import msgspec
 
+from safehold.app.backup import BackupSource, back_up, report_of, verify_backup
+from safehold.app.restore import Answer, accept_restored, read_mark, restore
 from safehold.broker.grants import GrantKey
 from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
+from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
 from safehold.containment import Containment
 from safehold.inventory.intake import Intake
 from safehold.ledger.disk import sync_folder
@@ -45,9 +49,10 @@ from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import NoteVerifier, check_origin
 from safehold.ledger.replica import Replica
+from safehold.ledger.restored import read_only_restored
 from safehold.ledger.segments.seal import Segments
 from safehold.ledger.sqlite import SqliteStore
-from safehold.ledger.storage import Store, View
+from safehold.ledger.storage import Entry, Store, View
 from safehold.ledger.witnessed import WitnessedSizes
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
@@ -86,10 +91,14 @@ class Home:
         self.clock = clock
         self._policy = policy
         file = _read_home_file(path)
+        mark = read_mark(path)
         self.follows = file.form == _FOLLOWER_FORM
         self.witnessed = WitnessedSizes(path / "witnessed.db")
         self.log = _open_log(path, file, self.witnessed)
+        self._store = file.store
         self._by = self.log.verifier.key.key_id
+        if mark is not None:
+            self.log.refuse(read_only_restored(mark.size))
         self.registry = Registry(self.log, clock, self._by)
         self.containment = Containment(self.log, clock, self._by)
         self.intake = Intake(self.log, clock, self._by)
@@ -143,6 +152,23 @@ class Home:
         """Where a release is, or will be."""
         return self.path / "releases" / dataset / str(version)
 
+    def back_up(self, wish: BackupWish) -> BackupReport:
+        """Make or renew a backup of this home; others may go on appending."""
+        if self.follows or self._store is not None:
+            raise Conflict(
+                "app.backup_not_here",
+                "the ledger of this home is followed from another"
+                if self.follows
+                else "the ledger of this home is in PostgreSQL",
+                "back up where it is: the home that is followed, or the database with pg_dump",
+            )
+        signer = SigningKey.load(self.path / "keys" / "ledger")
+        return back_up(BackupSource(self.path, self.log.verifier, signer, self.clock), wish)
+
+    def accept_restored(self, reason: str, note: bytes | None) -> Entry:
+        """Let a restored home append again: by the operator's ``reason``, or by a checkpoint ``note`` kept elsewhere."""
+        return accept_restored(self.path, self.log, Answer(t=self.clock(), by=self._by, reason=reason, note=note))
+
     def close(self) -> None:
         """Release all files."""
         self.log.close()
@@ -188,6 +214,14 @@ class HomeFactory:
             home.close()
             raise Conflict("app.home_exists", f"{path} is another home already", "choose another folder")
         return home
+
+    def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
+        """Check a backup whole; ``verifier`` is the ledger's line as someone else kept it."""
+        return report_of(folder, verify_backup(folder, verifier, progress), 0)
+
+    def restore(self, wish: RestoreWish) -> BackupReport:
+        """Restore a backup to a new home, which starts read-only."""
+        return restore(wish)
 
     def open(self, path: Path) -> Home:
         """Open the home at ``path``. Raises ``NotFound`` (``app.no_home``)."""

@@ -20,6 +20,7 @@ from safehold.model.ids import DatasetId, HostId, PartyId
 if TYPE_CHECKING:
     from safehold.broker.grants import GrantKey
     from safehold.broker.release import Broker
+    from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
     from safehold.cli.output import Output
     from safehold.containment import Containment
     from safehold.inventory.intake import Intake
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from safehold.ledger.log import Log
     from safehold.ledger.note import NoteVerifier
     from safehold.ledger.segments.seal import Segments
+    from safehold.ledger.storage import Entry
     from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
     from safehold.vault.wrapped import WrappedKeys
@@ -81,6 +83,14 @@ class Home(Protocol):
         """Where a release is, or will be."""
         ...
 
+    def back_up(self, wish: BackupWish) -> BackupReport:
+        """Make or renew a backup of this home."""
+        ...
+
+    def accept_restored(self, reason: str, note: bytes | None) -> Entry:
+        """Let a restored home append again."""
+        ...
+
     def close(self) -> None:
         """Release all files."""
         ...
@@ -106,6 +116,14 @@ class HomeFactory(Protocol):
 
     def follow(self, path: Path, verifier: NoteVerifier) -> Home:
         """A follower's home, made if there is none; ``Conflict`` if it is another's."""
+        ...
+
+    def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
+        """Check a backup whole."""
+        ...
+
+    def restore(self, wish: RestoreWish) -> BackupReport:
+        """Restore a backup to a new home, which starts read-only."""
         ...
 
 

@@ -44,6 +44,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "follow": ("safehold.cli.follow", "Keep a read-only copy of another home's ledger, verified."),
     "verify": ("safehold.cli.verify", "Verify an exported ledger, a release or a receipt, without any key."),
     "fsck": ("safehold.cli.fsck", "Check the home's ledger, projections and order."),
+    "backup": ("safehold.cli.backup", "Copy the home to a folder, online; verify such a copy."),
+    "restore": ("safehold.cli.restore", "Make a home out of a backup; let it append again."),
     "rebuild": ("safehold.cli.rebuild", "Fold the ledger into its projections anew."),
 }
 

@@ -133,6 +133,16 @@ class Log:
         """Why this log refuses to append, or None."""
         return self._read_only
 
+    def refuse(self, error: SafeholdError) -> None:
+        """Append nothing from now on, for ``error``; a log that refuses already keeps its own reason."""
+        if self._read_only is None:
+            self._read_only = error
+
+    def resume(self, error: SafeholdError) -> None:
+        """End what ``refuse`` began with this very ``error``; any other reason to be read-only stays."""
+        if self._read_only is error:
+            self._read_only = None
+
     @property
     def lock_problem(self) -> StorageFailed | None:
         """Why the lock database fell behind at the last append, or None. What was appended is durable all the same."""

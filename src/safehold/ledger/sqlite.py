@@ -15,10 +15,11 @@ from typing import Any, Final, NoReturn
 
 import apsw
 
+from safehold.ledger.storage import View
 from safehold.model.errors import NotAppended, StorageFailed, Uncertain
 from safehold.model.ids import Digest
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "stored_view"]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entry(idx INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -206,6 +207,11 @@ class SqliteStore:
         if connection is None:
             raise StorageFailed("ledger.closed", "the ledger is closed", "open it again")
         return connection
+
+
+def stored_view(connection: apsw.Connection) -> View:
+    """A ``View`` over a connection that someone else opened and closes."""
+    return _Connection(connection)
 
 
 def _not_appended(error: apsw.Error) -> NotAppended:

@@ -56,6 +56,7 @@ __all__ = [
     "KeyRefused",
     "KeyReleased",
     "LedgerOpened",
+    "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
     "PartyRegistered",
@@ -84,6 +85,20 @@ class LedgerOpened(Statement, frozen=True, kw_only=True, tag="ledger.opened"):
 
     origin: str
     verifier: str
+
+
+class LedgerRestored(Statement, frozen=True, kw_only=True, tag="ledger.restored"):
+    """The operator's word that the ledger goes on from a backup: what was signed after ``size`` elsewhere is lost.
+
+    ``root`` (hex) is that of the first ``size`` entries, ``taken`` (µs UTC) when the backup was made. ``witnessed`` is
+    the size of a checkpoint known elsewhere that the restored head was compared with, or None: nobody was asked.
+    """
+
+    size: int
+    root: str
+    taken: int
+    witnessed: int | None
+    reason: str
 
 
 class PartyRegistered(Statement, frozen=True, kw_only=True, tag="party.registered"):
@@ -359,6 +374,7 @@ class SegmentSealed(Statement, frozen=True, kw_only=True, tag="segment.sealed"):
 
 AnyStatement = (
     LedgerOpened
+    | LedgerRestored
     | PartyRegistered
     | MemberRegistered
     | HostRegistered

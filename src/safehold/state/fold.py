@@ -33,6 +33,7 @@ from safehold.model.statements import (
     KeyRefused,
     KeyReleased,
     LedgerOpened,
+    LedgerRestored,
     MemberRegistered,
     ModelDeclared,
     PartyRegistered,
@@ -97,6 +98,11 @@ def _put(table: str, statement: Statement, index: int, **changed: Any) -> RowCha
 @_fold.register
 def _(_statement: LedgerOpened, _at: _Place) -> list[RowChange]:
     return []
+
+
+@_fold.register
+def _(statement: LedgerRestored, at: _Place) -> list[RowChange]:
+    return [_put("restoration", statement, at.index)]
 
 
 @_fold.register

@@ -15,7 +15,7 @@ import msgspec
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 2
+PROJECTION_VERSION: Final = 3
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -48,6 +48,7 @@ def _columns(text: str) -> tuple[tuple[str, str], ...]:
 
 
 TABLES: Final[tuple[Table, ...]] = (
+    Table("restoration", _columns("idx:I size:I root taken:I witnessed:I? reason t:I"), ("idx",)),
     Table("party", _columns("party role title key idx:I t:I"), ("party",)),
     Table("member", _columns("member party idx:I t:I"), ("member",)),
     Table("host", _columns("host party key expected_every:I idx:I t:I"), ("host",), (("party",),)),

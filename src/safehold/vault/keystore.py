@@ -76,6 +76,8 @@ class KeyStore:
             raise StorageFailed("vault.keystore_damaged", f"{self._path} is no key store", "check the path")
         if self._pragma("user_version") != _VERSION:
             raise InputInvalid("vault.keystore_version", f"{self._path} is of a newer kind", "use a newer Safehold")
+        if self._db.execute("PRAGMA journal_mode").fetchone() == ("delete",):  # a copy: see copy_to
+            self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON")
 
     def _pragma(self, name: str) -> int:
@@ -158,6 +160,22 @@ class KeyStore:
         """How many keys ``release`` has here."""
         with self._translated():
             return len(list(self._rows(release)))
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the store as it is at this moment to a new file, one file without a log beside it.
+
+        The keys in it are as wrapped as here; erasing here does not erase there. Raises ``StorageFailed``.
+        """
+        with self._translated():
+            copy = apsw.Connection(str(target))
+            try:
+                copy.pragma("locking_mode", "exclusive")  # nobody else opens it
+                with copy.backup("main", self._db, "main") as backup:
+                    while not backup.done:
+                        backup.step(-1)
+                copy.pragma("journal_mode", "delete")
+            finally:
+                copy.close(True)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

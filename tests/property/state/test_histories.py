@@ -47,6 +47,9 @@ def _maybe(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 FIELDS: dict[type[Statement], dict[str, Any]] = {
     s.LedgerOpened: {"origin": TEXT, "verifier": TEXT},
+    s.LedgerRestored: {
+        "size": st.integers(1, 9), "root": TEXT, "taken": TIMES, "witnessed": _maybe(st.integers(1, 9)), "reason": TEXT,
+    },
     s.PartyRegistered: {"party": PARTIES, "role": st.sampled_from(["lab", "supplier"]), "title": TEXT, "key": TEXT},
     s.MemberRegistered: {"member": MEMBERS, "party": PARTIES},
     s.HostRegistered: {"host": HOSTS, "party": PARTIES, "key": TEXT, "expected_every": TIMES},
