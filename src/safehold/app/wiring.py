@@ -84,7 +84,6 @@ class Home:
         self.log = Log(
             SqliteStore(path / "ledger.db"), CheckpointLock(path / "lock.db"), signer, file.origin, StateProjector()
         )
-        self._signer = signer
         self._by = signer.key_id
         if mark is not None:
             self.log.refuse(read_only_restored(mark.size))
@@ -142,7 +141,8 @@ class Home:
 
     def back_up(self, wish: BackupWish) -> BackupReport:
         """Make or renew a backup of this home; others may go on appending."""
-        return back_up(BackupSource(self.path, self.log.verifier, self._signer, self.clock), wish)
+        signer = SigningKey.load(self.path / "keys" / "ledger")
+        return back_up(BackupSource(self.path, self.log.verifier, signer, self.clock), wish)
 
     def accept_restored(self, reason: str, note: bytes | None) -> Entry:
         """Let a restored home append again: by the operator's ``reason``, or by a checkpoint ``note`` kept elsewhere."""

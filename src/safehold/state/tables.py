@@ -15,7 +15,7 @@ import msgspec
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 2
+PROJECTION_VERSION: Final = 3
 
 
 class Table(msgspec.Struct, frozen=True):
