@@ -73,9 +73,13 @@ class BackupSource(msgspec.Struct, frozen=True):
 def back_up(source: BackupSource, wish: BackupWish) -> BackupReport:
     """Make or renew the backup of a home.
 
-    Raises ``Conflict`` (``app.backup_folder``, ``app.backup_other``, ``app.backup_newer``, ``app.backup_busy``),
+    Raises ``InputInvalid`` (``app.backup_store``, ``app.backup_inside``), ``Conflict`` (``app.backup_folder``, ``app.backup_other``, ``app.backup_newer``, ``app.backup_busy``),
     ``VerificationFailed`` for a release that is not what was sealed, or ``StorageFailed``.
     """
+    if not (source.home / "ledger.db").is_file():
+        raise InputInvalid(
+            "app.backup_store", f"the ledger of {source.home} is no file of the home", "use the tools of its database"
+        )
     if wish.folder.resolve().is_relative_to(source.home.resolve()):
         raise InputInvalid(
             "app.backup_inside", f"{wish.folder} lies inside the home", "choose a folder on another disk"

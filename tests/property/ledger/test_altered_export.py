@@ -21,7 +21,7 @@ def exported() -> Iterator[Path]:
     with memory_folder() as folder:
         log = open_log(folder)
         log.append(lambda _view: Draft(tuple(one_of_each().values()), (CONTENTS,)))
-        log.append_statements(*(party(number) for number in range(262 - 18)))
+        log.append_statements(*(party(number) for number in range(262 - len(one_of_each()))))
         with log.view() as view:
             export_ledger(view, VERIFIER, folder / "export")
         log.close()
