@@ -57,8 +57,8 @@ def test_the_future_is_kept_proven_exported_and_skipped(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     assert log.read_only is None
     (entry,) = log.append_statements(party(1))
-    assert entry.index == 21
-    for index, body in enumerate(FUTURE, 18):
+    assert entry.index == 22
+    for index, body in enumerate(FUTURE, 19):
         read = log.entry(index)
         assert read.body == body
         assert isinstance(read.statement, Unknown)
@@ -66,20 +66,20 @@ def test_the_future_is_kept_proven_exported_and_skipped(tmp_path: Path) -> None:
     with log.view() as view:
         assert check_ledger(view, VERIFIER) == []
         assert view.rows("SELECT * FROM unknown_entry ORDER BY idx") == [
-            (18, "moon.landed", 1),
-            (19, "hold.placed", 2),
-            (20, "", 0),
+            (19, "moon.landed", 1),
+            (20, "hold.placed", 2),
+            (21, "", 0),
         ]
         assert view.rows("SELECT * FROM hold") == before[0]
         assert view.rows("SELECT * FROM party WHERE party = 'quill-works'") == before[1]
     kept = _projections(log)
     with log.write() as transaction:
-        assert rebuild(transaction) == 22
+        assert rebuild(transaction) == 23
     assert _projections(log) == kept
 
     with log.view() as view:
         export_ledger(view, VERIFIER, tmp_path / "export")
     report = audit_export(tmp_path / "export", VERIFIER)
-    assert (report.unknown, report.checkpoint.size) == (3, 22)
+    assert (report.unknown, report.checkpoint.size) == (3, 23)
     assert (report.kinds["moon.landed"], report.kinds["hold.placed"], report.kinds[""]) == (1, 2, 1)
     log.close()
