@@ -239,6 +239,8 @@ def _witness(story: Story) -> None:
 
 def test_every_verb_answers_in_json(story: Story) -> None:
     _witness(story)
+    assert story.desk.json("log", "segment", "--all")["sealed"]
+    assert story.desk.json("log", "query", "SELECT count(*) FROM key_release")["segments"] > 0
     story.desk.sweep("quill-works/ws-1", make_environment_of(story.folder / "ws"), "2026-03-01T00:00:00Z")
     spool, key = story.desk.folder / "spools" / "quill-works" / "ws-1", story.desk.home / "keys/hosts/quill-works/ws-1"
     again = story.desk.json("inventory", "import", "quill-works/ws-1", spool, "--key", key)
