@@ -30,6 +30,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final
 
 import msgspec
 
@@ -63,6 +64,8 @@ class Draft(msgspec.Struct, frozen=True):
     statements: tuple[Statement, ...]
     payloads: tuple[bytes, ...] = ()
 
+
+_REMEMBERED_TILES: Final = 64
 
 Proposal = Callable[[View], Draft]
 """Reads the state as it is at its place in the order and returns what to append. It may run more than once."""
@@ -480,9 +483,17 @@ def _follower() -> Refused:
 
 
 def tile_reader(view: View) -> TileReader:
-    """Read tiles through a view; raises ``VerificationFailed`` (``ledger.tile_short``) for missing hashes."""
+    """Read tiles through a view; raises ``VerificationFailed`` (``ledger.tile_short``) for missing hashes.
+
+    A proof asks for one tile many times: the last few are remembered, which is safe as long as the view is a snapshot.
+    """
+    remembered: dict[tuple[int, int], bytes | None] = {}
 
     def read(level: int, index: int, width: int) -> bytes:
-        return checked_tile(level, index, width, view.tile(level, index))
+        if (level, index) not in remembered:
+            if len(remembered) >= _REMEMBERED_TILES:
+                remembered.clear()
+            remembered[level, index] = view.tile(level, index)
+        return checked_tile(level, index, width, remembered[level, index])
 
     return read

@@ -133,22 +133,19 @@ class Frontier:
 
 
 def _range_root(tile: bytes | bytearray, start: int, width: int) -> bytes:
-    """Root of ``width`` (a power of two) consecutive hashes of one tile."""
-    if len(tile) == TILE_BYTES and width > 1:
-        return _inner_nodes(bytes(tile))[width.bit_length() - 2][start // width]
-    level = [bytes(tile[i * HASH_BYTES : (i + 1) * HASH_BYTES]) for i in range(start, start + width)]
-    while len(level) > 1:
-        level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level), 2)]
-    return level[0]
+    """Root of ``width`` (a power of two) consecutive hashes of one tile, ``start`` a multiple of it."""
+    if width == 1:
+        return bytes(tile[start * HASH_BYTES : (start + 1) * HASH_BYTES])
+    return _inner_nodes(bytes(tile))[width.bit_length() - 2][start // width]
 
 
 @lru_cache(maxsize=256)
 def _inner_nodes(tile: bytes) -> tuple[tuple[bytes, ...], ...]:
-    """All nodes above the hashes of a full tile, level by level: pure, so remembering it by its bytes is safe."""
-    level = [tile[place : place + HASH_BYTES] for place in range(0, TILE_BYTES, HASH_BYTES)]
+    """All whole nodes above the hashes of a tile, level by level: pure, so remembering it by its bytes is safe."""
+    level = [tile[place : place + HASH_BYTES] for place in range(0, len(tile), HASH_BYTES)]
     levels = []
     while len(level) > 1:
-        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level), 2)]
+        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
         levels.append(tuple(level))
     return tuple(levels)
 
