@@ -35,6 +35,10 @@ def test_the_commands_work_on_it(tmp_path: Path, desk: Desk) -> None:
     assert _parties(desk) == ["quill-works"]
     assert desk.json("fsck")["problems"] == []
     desk("rebuild")
+    said = desk.error("backup", tmp_path / "backup", code=7)
+    assert said["code"] == "app.backup_not_here"
+    assert "pg_dump" in said["hint"]
+    assert not (tmp_path / "backup").exists()
     desk("log", "export", tmp_path / "export")
     desk("verify", tmp_path / "export")
 

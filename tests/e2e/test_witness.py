@@ -154,6 +154,8 @@ def test_a_follower_serves_reads(desk: Desk, tmp_path: Path) -> None:
     assert copy.json("log", "checkpoint") == desk.json("log", "checkpoint")
     assert copy.json("fsck")["problems"] == []
     assert copy.error("party", "add", "third", "--role", "lab", code=3)["code"] == "ledger.follower"
+    assert copy.error("backup", tmp_path / "backup", code=7)["code"] == "app.backup_not_here"
+    assert not (tmp_path / "backup").exists()
     copy("log", "export", tmp_path / "again")
     copy("verify", tmp_path / "again", "--verifier", _line(desk))
     assert desk.error("follow", tmp_path / "out", desk.home, "--once", code=7)["code"] == "app.home_exists"

@@ -73,13 +73,10 @@ class BackupSource(msgspec.Struct, frozen=True):
 def back_up(source: BackupSource, wish: BackupWish) -> BackupReport:
     """Make or renew the backup of a home.
 
-    Raises ``InputInvalid`` (``app.backup_store``, ``app.backup_inside``), ``Conflict`` (``app.backup_folder``, ``app.backup_other``, ``app.backup_newer``, ``app.backup_busy``),
-    ``VerificationFailed`` for a release that is not what was sealed, or ``StorageFailed``.
+    Raises ``InputInvalid`` (``app.backup_inside``), ``Conflict`` (``app.backup_folder``, ``app.backup_other``,
+    ``app.backup_newer``, ``app.backup_busy``), ``VerificationFailed`` for a release that is not what was sealed, or
+    ``StorageFailed``.
     """
-    if not (source.home / "ledger.db").is_file():
-        raise InputInvalid(
-            "app.backup_store", f"the ledger of {source.home} is no file of the home", "use the tools of its database"
-        )
     if wish.folder.resolve().is_relative_to(source.home.resolve()):
         raise InputInvalid(
             "app.backup_inside", f"{wish.folder} lies inside the home", "choose a folder on another disk"
@@ -152,7 +149,9 @@ def _fill(source: BackupSource, wish: BackupWish) -> BackupReport:
         missing=tuple(missing),
         files=tuple(sorted([*copied, *releases.files], key=lambda one: one.path)),
     )
-    write_file(folder / BACKUP_FILE, canonical_bytes(signed(file, source.signer)))
+    # Written in the stage, so that a crash leaves its temporary file where the next run clears it; then one rename.
+    write_file(stage / BACKUP_FILE, canonical_bytes(signed(file, source.signer)))
+    os.replace(stage / BACKUP_FILE, folder / BACKUP_FILE)
     sync_folder(folder)
     shutil.rmtree(stage, ignore_errors=True)
     return report_of(folder, file, len(copied) + releases.written)

@@ -153,7 +153,11 @@ class Home:
         return self.path / "releases" / dataset / str(version)
 
     def back_up(self, wish: BackupWish) -> BackupReport:
-        """Make or renew a backup of this home; others may go on appending."""
+        """Make or renew a backup of this home; others may go on appending.
+
+        Raises ``Conflict`` (``app.backup_not_here``) where the ledger is no file of the home: another one's, followed,
+        or in PostgreSQL; and what ``app.backup.back_up`` raises.
+        """
         if self.follows or self._store is not None:
             raise Conflict(
                 "app.backup_not_here",
