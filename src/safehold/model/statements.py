@@ -9,6 +9,9 @@ keeps what it does not know as ``Unknown`` with its bytes untouched: it is skipp
 by the tree, so an older Safehold can read, verify and export a newer ledger and loses nothing.
 
 **Personal data** is never here: members appear as keyed digests.
+
+Kinds of one topic may stand in a module of their own (``statements_TOPIC``, over ``statement.Statement``); this module
+gathers them all into the closed set. Their folds and tables do the same in ``state``.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ from safehold.model.ids import (
     GroupName,
     HoldId,
     HostId,
-    KeyId,
     MemberId,
     ModelId,
     PartyId,
@@ -38,6 +40,7 @@ from safehold.model.ids import (
     RunId,
     Subject,
 )
+from safehold.model.statement import Statement
 
 __all__ = [
     "STATEMENT_TYPES",
@@ -70,14 +73,6 @@ __all__ = [
     "decode",
     "encode",
 ]
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    """What every statement has: version, claimed time (µs UTC), key behind it."""
-
-    v: Literal[1] = 1
-    t: int
-    by: KeyId
 
 
 class LedgerOpened(Statement, frozen=True, kw_only=True, tag="ledger.opened"):

@@ -8,17 +8,9 @@ whoever reads them sees an inventory without items, which counts as not observed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import singledispatch
-from typing import Any, Literal
-
-import msgspec
-
 from safehold.ledger.storage import Entry
 from safehold.model.contents import contents_items
-from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import SafeholdError
-from safehold.model.ids import Digest
 from safehold.model.statements import (
     AdvisoryRecorded,
     DatasetRegistered,
@@ -40,30 +32,11 @@ from safehold.model.statements import (
     ReleaseSealed,
     RunDeclared,
     SegmentSealed,
-    Statement,
     Unknown,
 )
+from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 
 __all__ = ["Payloads", "RowChange", "fold"]
-
-Payloads = Callable[[Digest], bytes | None]
-"""Look up a payload by digest; None if it is not here."""
-
-
-class _Place(msgspec.Struct, frozen=True):
-    """Where a statement stands, and how to read the payloads that it names."""
-
-    index: int
-    payloads: Payloads
-
-
-class RowChange(msgspec.Struct, frozen=True):
-    """``put`` replaces the row with this key, ``add`` keeps the one that is there, ``set`` updates where key matches."""
-
-    act: Literal["put", "add", "set"]
-    table: str
-    values: dict[str, Any]
-    where: dict[str, Any] = {}
 
 
 def fold(entry: Entry, payloads: Payloads) -> list[RowChange]:
@@ -72,73 +45,53 @@ def fold(entry: Entry, payloads: Payloads) -> list[RowChange]:
     if isinstance(statement, Unknown):
         row = {"idx": entry.index, "kind": statement.kind, "version": statement.version}
         return [RowChange("put", "unknown_entry", row)]
-    return _fold(statement, _Place(entry.index, payloads))
+    return fold_statement(statement, Place(entry.index, payloads))
 
 
-@singledispatch
-def _fold(statement: Statement, _at: _Place) -> list[RowChange]:
-    raise TypeError(f"no fold for {type(statement).__name__}")  # a bug here, caught by the house test
-
-
-def _text(values: Sequence[Any]) -> str:
-    return canonical_bytes(values).decode()
-
-
-def _put(table: str, statement: Statement, index: int, **changed: Any) -> RowChange:
-    """A row with the statement's own fields, lists as text, and its place."""
-    row: dict[str, Any] = {"idx": index, "t": statement.t}
-    for name in statement.__struct_fields__:
-        if name not in ("v", "by"):
-            value = getattr(statement, name)
-            row[name] = _text(value) if isinstance(value, tuple) else value
-    row.update(changed)
-    return RowChange("put", table, {name: value for name, value in row.items() if value is not ...})
-
-
-@_fold.register
-def _(_statement: LedgerOpened, _at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(_statement: LedgerOpened, _at: Place) -> list[RowChange]:
     return []
 
 
-@_fold.register
-def _(statement: LedgerRestored, at: _Place) -> list[RowChange]:
-    return [_put("restoration", statement, at.index)]
+@fold_statement.register
+def _(statement: LedgerRestored, at: Place) -> list[RowChange]:
+    return [put("restoration", statement, at.index)]
 
 
-@_fold.register
-def _(statement: PartyRegistered, at: _Place) -> list[RowChange]:
-    return [_put("party", statement, at.index)]
+@fold_statement.register
+def _(statement: PartyRegistered, at: Place) -> list[RowChange]:
+    return [put("party", statement, at.index)]
 
 
-@_fold.register
-def _(statement: MemberRegistered, at: _Place) -> list[RowChange]:
-    return [_put("member", statement, at.index)]
+@fold_statement.register
+def _(statement: MemberRegistered, at: Place) -> list[RowChange]:
+    return [put("member", statement, at.index)]
 
 
-@_fold.register
-def _(statement: HostRegistered, at: _Place) -> list[RowChange]:
-    return [_put("host", statement, at.index)]
+@fold_statement.register
+def _(statement: HostRegistered, at: Place) -> list[RowChange]:
+    return [put("host", statement, at.index)]
 
 
-@_fold.register
-def _(statement: DatasetRegistered, at: _Place) -> list[RowChange]:
-    return [_put("dataset", statement, at.index)]
+@fold_statement.register
+def _(statement: DatasetRegistered, at: Place) -> list[RowChange]:
+    return [put("dataset", statement, at.index)]
 
 
-@_fold.register
-def _(statement: ReleaseSealed, at: _Place) -> list[RowChange]:
-    return [_put("release", statement, at.index)]
+@fold_statement.register
+def _(statement: ReleaseSealed, at: Place) -> list[RowChange]:
+    return [put("release", statement, at.index)]
 
 
-@_fold.register
-def _(statement: GrantIssued, at: _Place) -> list[RowChange]:
-    return [_put("grant", statement, at.index)]
+@fold_statement.register
+def _(statement: GrantIssued, at: Place) -> list[RowChange]:
+    return [put("grant", statement, at.index)]
 
 
-@_fold.register
-def _(statement: InventoryRecorded, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: InventoryRecorded, at: Place) -> list[RowChange]:
     changes = [
-        _put(
+        put(
             "observation",
             statement,
             at.index,
@@ -169,39 +122,39 @@ def _(statement: InventoryRecorded, at: _Place) -> list[RowChange]:
     return changes
 
 
-@_fold.register
-def _(statement: InventoryConfirmed, at: _Place) -> list[RowChange]:
-    return [_put("observation", statement, at.index)]
+@fold_statement.register
+def _(statement: InventoryConfirmed, at: Place) -> list[RowChange]:
+    return [put("observation", statement, at.index)]
 
 
-@_fold.register
-def _(statement: AdvisoryRecorded, at: _Place) -> list[RowChange]:
-    return [_put("advisory", statement, at.index, withdrawn=int(statement.withdrawn))]
+@fold_statement.register
+def _(statement: AdvisoryRecorded, at: Place) -> list[RowChange]:
+    return [put("advisory", statement, at.index, withdrawn=int(statement.withdrawn))]
 
 
-@_fold.register
-def _(statement: FindingRecorded, at: _Place) -> list[RowChange]:
-    return [_put("finding", statement, at.index)]
+@fold_statement.register
+def _(statement: FindingRecorded, at: Place) -> list[RowChange]:
+    return [put("finding", statement, at.index)]
 
 
-@_fold.register
-def _(statement: KeyReleased, at: _Place) -> list[RowChange]:
-    return [_put("key_release", statement, at.index)]
+@fold_statement.register
+def _(statement: KeyReleased, at: Place) -> list[RowChange]:
+    return [put("key_release", statement, at.index)]
 
 
-@_fold.register
-def _(statement: KeyRefused, at: _Place) -> list[RowChange]:
-    return [_put("key_refusal", statement, at.index)]
+@fold_statement.register
+def _(statement: KeyRefused, at: Place) -> list[RowChange]:
+    return [put("key_refusal", statement, at.index)]
 
 
-@_fold.register
-def _(statement: DecisionMade, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: DecisionMade, at: Place) -> list[RowChange]:
     subject = {"subject_kind": statement.subject.kind, "subject_id": statement.subject.id}
-    return [_put("decision", statement, at.index, subject=..., **subject)]
+    return [put("decision", statement, at.index, subject=..., **subject)]
 
 
-@_fold.register
-def _(statement: HoldPlaced, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: HoldPlaced, at: Place) -> list[RowChange]:
     row = {
         "hold": statement.hold,
         "subject_kind": statement.subject.kind,
@@ -217,26 +170,26 @@ def _(statement: HoldPlaced, at: _Place) -> list[RowChange]:
     return [RowChange("put", "hold", row)]
 
 
-@_fold.register
-def _(statement: HoldLifted, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: HoldLifted, at: Place) -> list[RowChange]:
     lifted = {"lifted_idx": at.index, "lifted_t": statement.t, "lifted_reason": statement.reason}
     return [RowChange("set", "hold", lifted, {"hold": statement.hold})]
 
 
-@_fold.register
-def _(statement: RunDeclared, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: RunDeclared, at: Place) -> list[RowChange]:
     links = [
         RowChange("add", "run_release", {"run": statement.run, "release": release}) for release in statement.releases
     ]
-    return [_put("run", statement, at.index, releases=...), *links]
+    return [put("run", statement, at.index, releases=...), *links]
 
 
-@_fold.register
-def _(statement: ModelDeclared, at: _Place) -> list[RowChange]:
+@fold_statement.register
+def _(statement: ModelDeclared, at: Place) -> list[RowChange]:
     links = [RowChange("add", "model_run", {"model": statement.model, "run": run}) for run in statement.runs]
-    return [_put("model", statement, at.index, runs=...), *links]
+    return [put("model", statement, at.index, runs=...), *links]
 
 
-@_fold.register
-def _(statement: SegmentSealed, at: _Place) -> list[RowChange]:
-    return [_put("segment", statement, at.index)]
+@fold_statement.register
+def _(statement: SegmentSealed, at: Place) -> list[RowChange]:
+    return [put("segment", statement, at.index)]

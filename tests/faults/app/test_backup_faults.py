@@ -101,7 +101,7 @@ def test_a_killed_backup_is_none_and_running_again_finishes_it(made: Desk, tmp_p
         assert again.json("backup", "verify", place)["size"] == size
         left = [path.name for path in place.rglob("*") if path.name.startswith(".")]
         assert left == [], deadly
-    assert refused
+    assert refused or earlier  # over an earlier one, only the few steps between two renames leave none
 
 
 def test_a_killed_restore_leaves_no_home_or_a_whole_one(made: Desk, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safehold.ledger.storage import Entry
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import STATEMENT_TYPES, Unknown, decode, encode
-from safehold.state import fold as fold_module
+from safehold.state import fold_base
 from safehold.state.fold import RowChange, fold
 from safehold.state.projection import StateProjector, _sql, digest_projections, dump_projections, rebuild
 from safehold.state.tables import PROJECTION_VERSION, TABLES
@@ -49,7 +49,7 @@ def _changes(kind: str, payload: bytes | None = CONTENTS) -> list[RowChange]:
 
 
 def test_every_kind_has_a_function_of_its_own() -> None:
-    registered = set(fold_module._fold.registry) - {object}
+    registered = set(fold_base.fold_statement.registry) - {object}
     assert registered == set(STATEMENT_TYPES.values())
     assert set(HOME) == set(STATEMENT_TYPES)
 
