@@ -97,6 +97,7 @@ class MemorySource:
         self.schema = batches[0].schema
         self.columns: tuple[Field, ...] = describe(self.schema)
         self.size_hint = parts
+        self.identity: str | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All of them."""
@@ -137,8 +138,8 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 def seal(batches: list[pa.RecordBatch], folder: Path, signer: SigningKey, parts: int, made: list[Prepared]) -> None:
     """Seal and publish; what was sealed goes into ``made``."""
     values = {name: getattr(SPEC, name) for name in SPEC.__struct_fields__}
-    spec = ReleaseSpec(**values | {"record_id": None if parts == 1 else "id"})
-    with prepare(MemorySource(batches, parts), spec, signer, folder, SealOptions(parts=parts)) as prepared:
+    spec = ReleaseSpec(**values)
+    with prepare(MemorySource(batches, parts), spec, signer, folder, SealOptions(workers=parts)) as prepared:
         prepared.publish()
     made.append(prepared)
 

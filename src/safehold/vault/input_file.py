@@ -45,6 +45,10 @@ class Source(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The records in the input's order."""
 
+    @property
+    def identity(self) -> str | None:
+        """What tells this input from any other, known before it is read again: digests. None: nothing does."""
+
     def files(self) -> tuple[SourceFile, ...]:
         """What was read. Only right after ``batches`` has come to its end."""
 

@@ -62,6 +62,11 @@ class OpenedRelease:
             self._files.setdefault(file.part, []).append(file)
 
     @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._folder
+
+    @property
     def whole(self) -> bool:
         """Whether all columns are open, so that the input can be given back and not just a part of it."""
         return len(self.columns) == len(self.manifest.columns)

@@ -55,6 +55,11 @@ class ParquetSource:
         """See ``Source``."""
         return self._file.size
 
+    @property
+    def identity(self) -> str | None:
+        """See ``Source``."""
+        return self._file.sha256
+
     def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
         one = SourceFile(
