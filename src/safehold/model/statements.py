@@ -41,6 +41,7 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_response import ResponsePlanned, ResponseStepDone
 
 __all__ = [
     "STATEMENT_TYPES",
@@ -64,6 +65,8 @@ __all__ = [
     "ModelDeclared",
     "PartyRegistered",
     "ReleaseSealed",
+    "ResponsePlanned",
+    "ResponseStepDone",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -388,6 +391,8 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | ResponsePlanned
+    | ResponseStepDone
 )
 
 
