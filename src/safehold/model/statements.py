@@ -41,13 +41,17 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
-from safehold.model.statements_response import ResponsePlanned, ResponseStepDone
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
+    "AdoptionRemoved",
+    "AdoptionSealed",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
     "FindingRecorded",
@@ -65,8 +69,9 @@ __all__ = [
     "ModelDeclared",
     "PartyRegistered",
     "ReleaseSealed",
+    "ReleaseStored",
     "ResponsePlanned",
-    "ResponseStepDone",
+    "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -391,8 +396,12 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | ReleaseStored
+    | DatasetAdopted
+    | AdoptionSealed
+    | AdoptionRemoved
     | ResponsePlanned
-    | ResponseStepDone
+    | ResponseProven
 )
 
 

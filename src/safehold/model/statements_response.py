@@ -9,9 +9,9 @@ import msgspec
 from safehold.model.ids import AdvisoryId, DecisionId, Digest, MemberId, ResponseId, Subject
 from safehold.model.statement import Statement
 
-__all__ = ["ResponseKind", "ResponsePlanned", "ResponseStep", "ResponseStepDone"]
+__all__ = ["Course", "ResponsePlanned", "ResponseProven", "ResponseStep"]
 
-ResponseKind = Literal["suspend-supplier", "suspend-hosts", "revoke-and-rotate", "watch"]
+Course = Literal["suspend-supplier", "suspend-hosts", "revoke-and-rotate", "watch"]
 
 
 class ResponseStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,9 +34,9 @@ class ResponsePlanned(Statement, frozen=True, kw_only=True, tag="response.planne
     """
 
     response: ResponseId
-    kind: ResponseKind
+    course: Course
     profile: Literal["strict", "measured", "watchful"]
-    proposed: ResponseKind
+    proposed: Course
     advisory: AdvisoryId
     reason: str
     member: MemberId | None
@@ -45,7 +45,7 @@ class ResponsePlanned(Statement, frozen=True, kw_only=True, tag="response.planne
     steps: tuple[ResponseStep, ...]
 
 
-class ResponseStepDone(Statement, frozen=True, kw_only=True, tag="response.step_done"):
+class ResponseProven(Statement, frozen=True, kw_only=True, tag="response.proven"):
     """A step of a response is done, says ``member``: ``proof`` in words, ``document`` the digest of a file that shows it."""
 
     response: ResponseId

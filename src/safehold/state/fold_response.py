@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safehold.model.statements_response import ResponsePlanned, ResponseStepDone
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.state.fold_base import Place, RowChange, fold_statement, put
 
 __all__: list[str] = []
@@ -34,6 +34,6 @@ def _(statement: ResponsePlanned, at: Place) -> list[RowChange]:
 
 
 @fold_statement.register
-def _(statement: ResponseStepDone, at: Place) -> list[RowChange]:
+def _(statement: ResponseProven, at: Place) -> list[RowChange]:
     done = {"done_idx": at.index, "done_t": statement.t, "proof": statement.proof, "document": statement.document}
     return [RowChange("set", "response_step", done, {"response": statement.response, "step": statement.step})]

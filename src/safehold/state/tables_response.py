@@ -12,7 +12,7 @@ RESPONSE_TABLES: Final[tuple[Table, ...]] = (
     Table(
         "response",
         columns(
-            "response kind profile proposed advisory reason member? clean_for:I decisions idx:I t:I",
+            "response course profile proposed advisory reason member? clean_for:I decisions idx:I t:I",
         ),
         ("response",),
         (("advisory",),),
