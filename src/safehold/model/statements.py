@@ -41,14 +41,24 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
+)
 
 __all__ = [
     "STATEMENT_TYPES",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "ClockNoted",
+    "CredentialNoted",
     "DatasetRegistered",
     "DecisionMade",
+    "EvidenceRecorded",
     "FindingRecorded",
     "GrantIssued",
     "HoldLifted",
@@ -62,7 +72,9 @@ __all__ = [
     "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
+    "NoticeSent",
     "PartyRegistered",
+    "ReleaseChecked",
     "ReleaseSealed",
     "RunDeclared",
     "SegmentSealed",
@@ -388,6 +400,11 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | EvidenceRecorded
+    | CredentialNoted
+    | ClockNoted
+    | NoticeSent
+    | ReleaseChecked
 )
 
 

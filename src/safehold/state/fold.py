@@ -8,6 +8,8 @@ whoever reads them sees an inventory without items, which counts as not observed
 
 from __future__ import annotations
 
+from typing import Final
+
 from safehold.ledger.storage import Entry
 from safehold.model.contents import contents_items
 from safehold.model.errors import SafeholdError
@@ -34,9 +36,13 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
+from safehold.state import fold_outside
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 
-__all__ = ["Payloads", "RowChange", "fold"]
+__all__ = ["TOPICS", "Payloads", "RowChange", "fold"]
+
+TOPICS: Final = (fold_outside,)
+"""The modules with the functions of one topic each; importing them registers those."""
 
 
 def fold(entry: Entry, payloads: Payloads) -> list[RowChange]:
@@ -70,7 +76,8 @@ def _(statement: MemberRegistered, at: Place) -> list[RowChange]:
 
 @fold_statement.register
 def _(statement: HostRegistered, at: Place) -> list[RowChange]:
-    return [put("host", statement, at.index)]
+    # Every registration is kept beside the newest: what a host promised before, and since when it is known, still counts.
+    return [put("host", statement, at.index), put("host_registration", statement, at.index, key=...)]
 
 
 @fold_statement.register
