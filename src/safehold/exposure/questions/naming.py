@@ -96,7 +96,9 @@ def _summary(
 ) -> tuple[Reply, Verdict | None, str]:
     objects = list(dict.fromkeys(line.object or line.actor for line in having))
     if having:
-        beside = f" Of {list_words(list(dict.fromkeys(line.object for line in unclear)))} it is open." if unclear else ""
+        beside = (
+            f" Of {list_words(list(dict.fromkeys(line.object for line in unclear)))} it is open." if unclear else ""
+        )
         rest = "" if complete else " The record is not said to be complete: there may be more."
         return "yes", "held", f"{list_words(objects)}.{beside}{rest}"
     if unclear:

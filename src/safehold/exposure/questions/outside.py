@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from safehold.exposure.facts import Case, Span
 from safehold.exposure.facts_outside import EvidenceLine, EvidenceSource
+from safehold.exposure.incident import newest_versions
 from safehold.exposure.judgement import Judgement
 from safehold.exposure.presence import Presence, counting_findings, merge_spans
-from safehold.exposure.incident import newest_versions
 from safehold.exposure.words import count_words, list_words
 from safehold.model.evidence import EvidenceTopic
 
@@ -78,7 +78,9 @@ def named_things(case: Case) -> dict[str, set[str]]:
         for claim in () if version.withdrawn else version.affected:
             listed = [text.strip() for text in claim.versions.split(",")]
             known = found.setdefault(plain_name(claim.name), set())
-            known.update(text.removeprefix("==") for text in listed if re.fullmatch(r"(==)?[0-9][0-9A-Za-z.+!-]*", text))
+            known.update(
+                text.removeprefix("==") for text in listed if re.fullmatch(r"(==)?[0-9][0-9A-Za-z.+!-]*", text)
+            )
     return found
 
 
