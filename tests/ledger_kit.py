@@ -144,6 +144,13 @@ def one_of_each() -> dict[str, Statement]:
         s.ClockNoted(**common, clock="awareness", advisory="PYSEC-2026-2", at=6, words="the report was read"),
         s.NoticeSent(**common, advisory="PYSEC-2026-2", to="north-lab", duty="contract", document=document, at=7),
         s.ReleaseChecked(**common, release=release, outcome="intact", parts=2, at=8, words=""),
+        s.ReleaseStored(**common, release=release, location="s3://vault/quill-works/word-problems/1", endpoint=None),
+        s.DatasetAdopted(
+            **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
+            files=3, size=99, rows=None,
+        ),
+        s.AdoptionSealed(**common, listing=digest("listing"), release=release),
+        s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

@@ -48,14 +48,18 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
+    "AdoptionRemoved",
+    "AdoptionSealed",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
     "ClockNoted",
     "CredentialNoted",
+    "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
     "EvidenceRecorded",
@@ -76,6 +80,7 @@ __all__ = [
     "PartyRegistered",
     "ReleaseChecked",
     "ReleaseSealed",
+    "ReleaseStored",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -405,6 +410,10 @@ AnyStatement = (
     | ClockNoted
     | NoticeSent
     | ReleaseChecked
+    | ReleaseStored
+    | DatasetAdopted
+    | AdoptionSealed
+    | AdoptionRemoved
 )
 
 

@@ -8,8 +8,6 @@ whoever reads them sees an inventory without items, which counts as not observed
 
 from __future__ import annotations
 
-from typing import Final
-
 from safehold.ledger.storage import Entry
 from safehold.model.contents import contents_items
 from safehold.model.errors import SafeholdError
@@ -36,13 +34,11 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
-from safehold.state import fold_outside
+from safehold.state import fold_outside as _outside  # noqa: F401 - registers its functions
+from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 
-__all__ = ["TOPICS", "Payloads", "RowChange", "fold"]
-
-TOPICS: Final = (fold_outside,)
-"""The modules with the functions of one topic each; importing them registers those."""
+__all__ = ["Payloads", "RowChange", "fold"]
 
 
 def fold(entry: Entry, payloads: Payloads) -> list[RowChange]:

@@ -13,10 +13,11 @@ from typing import Final
 
 from safehold.state.table import Table, columns
 from safehold.state.tables_outside import OUTSIDE_TABLES
+from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 4
+PROJECTION_VERSION: Final = 5
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -103,5 +104,6 @@ TABLES: Final[tuple[Table, ...]] = (
         ("table", "begin"),
     ),
     *OUTSIDE_TABLES,
+    *STORE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

@@ -31,6 +31,8 @@ HOME = {
     "model.declared": "model", "segment.sealed": "segment",
     "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
     "notice.sent": "notice", "release.checked": "release_check",
+    "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
+    "adoption.removed": "adopted",
 }  # fmt: skip
 
 
