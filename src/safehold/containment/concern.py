@@ -149,8 +149,9 @@ def _host(view: View, host: HostId, party: PartyId, every: int, incident: tuple[
         *incident,
     )
     reach = view.rows(
-        "SELECT DISTINCT i.name FROM item i JOIN observation o ON o.inventory = i.inventory"
-        " WHERE o.host = ? AND i.kind = 'credential' ORDER BY i.name LIMIT 200",
+        "SELECT i.name FROM item i JOIN observation o ON o.inventory = i.inventory"
+        " WHERE o.host = ?1 AND i.kind = 'credential' UNION"
+        " SELECT credential FROM credential_note WHERE host = ?1 AND act = 'reach' ORDER BY 1 LIMIT 200",
         host,
     )
     return HostConcern(
