@@ -153,17 +153,19 @@ def _range_root(tile: bytes | bytearray, start: int, width: int) -> bytes:
     """Root of ``width`` (a power of two) consecutive hashes of one tile, ``start`` a multiple of it."""
     if width == 1:
         return bytes(tile[start * HASH_BYTES : (start + 1) * HASH_BYTES])
-    return _inner_nodes(bytes(tile))[width.bit_length() - 2][start // width]
+    place = start // width * HASH_BYTES
+    return _inner_nodes(bytes(tile))[width.bit_length() - 2][place : place + HASH_BYTES]
 
 
 @lru_cache(maxsize=256)
-def _inner_nodes(tile: bytes) -> tuple[tuple[bytes, ...], ...]:
+def _inner_nodes(tile: bytes) -> tuple[bytes, ...]:
     """All whole nodes above the hashes of a tile, level by level: pure, so remembering it by its bytes is safe."""
-    level = [tile[place : place + HASH_BYTES] for place in range(0, len(tile), HASH_BYTES)]
-    levels = []
-    while len(level) > 1:
-        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
-        levels.append(tuple(level))
+    sha256, pair, levels, level = hashlib.sha256, 2 * HASH_BYTES, list[bytes](), tile
+    while len(level) >= pair:
+        places = range(0, len(level) // pair * pair, pair)
+        # node_hash of two neighbours, which lie side by side
+        level = b"".join([sha256(b"\x01" + level[place : place + pair]).digest() for place in places])
+        levels.append(level)
     return tuple(levels)
 
 
@@ -193,16 +195,25 @@ def inclusion_proof(index: int, size: int, read_tile: TileReader) -> list[bytes]
     if not 0 <= index < size:
         raise InputInvalid("ledger.index_range", f"there is no entry {index} in a tree of {size}")
     path: list[bytes] = []
-    begin, end = 0, size
-    while end - begin > 1:
-        middle = begin + (1 << ((end - begin - 1).bit_length() - 1))
-        if index < middle:
-            path.append(_subtree_root(middle, end, size, read_tile))
-            end = middle
-        else:
-            path.append(_subtree_root(begin, middle, size, read_tile))
-            begin = middle
-    return path[::-1]
+    rows: tuple[bytes, ...] = ()  # of the tile that holds this place and its neighbour: its hashes, and all nodes above
+    place, last, first = index, size - 1, 0
+    for height in range(last.bit_length()):
+        level, inner = divmod(height, TILE_HEIGHT)
+        if inner == 0:
+            number = place >> TILE_HEIGHT
+            first = number << TILE_HEIGHT
+            width = min(TILE_WIDTH, (size >> height) - first)
+            tile = read_tile(level, number, width) if width > 0 else b""
+            rows = (tile, *_inner_nodes(tile))
+        neighbour = place ^ 1
+        if (neighbour + 1) << height <= size:
+            at = (neighbour - (first >> inner)) * HASH_BYTES
+            path.append(rows[inner][at : at + HASH_BYTES])
+        elif neighbour <= last:
+            path.append(_subtree_root(neighbour << height, size, size, read_tile))
+        place >>= 1
+        last >>= 1
+    return path
 
 
 def consistency_proof(old_size: int, new_size: int, read_tile: TileReader) -> list[bytes]:
