@@ -211,7 +211,7 @@ def parse_message(data: bytes) -> InventoryReport | InventoryConfirmation:
         raise InputInvalid(
             "inventory.environment",
             "the environment's name is not usable",
-            "lower-case letters, digits and - . _ , at most 64 characters: agent.py --name ci",
+            "lower-case letters, digits and - . _ , at most 64 characters: agent.pyz FOLDER --name ci",
         )
     if isinstance(message, InventoryConfirmation):
         return _check_interval(message)
