@@ -41,12 +41,16 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
+    "AdoptionRemoved",
+    "AdoptionSealed",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
     "FindingRecorded",
@@ -64,6 +68,7 @@ __all__ = [
     "ModelDeclared",
     "PartyRegistered",
     "ReleaseSealed",
+    "ReleaseStored",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -388,6 +393,10 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | ReleaseStored
+    | DatasetAdopted
+    | AdoptionSealed
+    | AdoptionRemoved
 )
 
 
