@@ -41,6 +41,7 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_inventory import IndicatorsRecorded, LatentRecorded
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -58,10 +59,12 @@ __all__ = [
     "HoldLifted",
     "HoldPlaced",
     "HostRegistered",
+    "IndicatorsRecorded",
     "InventoryConfirmed",
     "InventoryRecorded",
     "KeyRefused",
     "KeyReleased",
+    "LatentRecorded",
     "LedgerOpened",
     "LedgerRestored",
     "MemberRegistered",
@@ -241,7 +244,7 @@ class AdvisoryRecorded(Statement, frozen=True, kw_only=True, tag="advisory.recor
 
     advisory: AdvisoryId
     document: Digest
-    format: Literal["osv", "indicators"]
+    format: Literal["osv", "indicators", "ghsa", "csaf", "stix"]
     source: str
     aliases: tuple[AdvisoryId, ...]
     joined: tuple[AdvisoryId, ...]
@@ -393,6 +396,8 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | LatentRecorded
+    | IndicatorsRecorded
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed

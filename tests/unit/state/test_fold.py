@@ -30,7 +30,7 @@ HOME = {
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "model.declared": "model", "segment.sealed": "segment",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
-    "adoption.removed": "adopted",
+    "adoption.removed": "adopted", "latent.recorded": "latent", "indicators.recorded": "indicator",
 }  # fmt: skip
 
 
