@@ -15,7 +15,7 @@ from typing import Any
 
 from safehold.inventory.agent.base import AgentError, read_bytes
 
-__all__ = ["PATH", "Door", "deliver"]
+__all__ = ["PATH", "Door", "Post", "deliver"]
 
 PATH = "/v1/inventory"
 _TIMEOUT = 30.0
