@@ -36,6 +36,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "agent": ("safehold.cli.agent", "Sweep this host: environments, caches, credentials in reach."),
     "inventory": ("safehold.cli.inventory", "Record what a host holds."),
     "advisory": ("safehold.cli.advisory", "Take in advisories; match them with inventories."),
+    "evidence": ("safehold.cli.evidence", "Record what happened outside: files, credentials, clocks, notices."),
     "exposure": ("safehold.cli.exposure", "Answer what an incident exposed."),
     "suspend": ("safehold.cli.suspend", "Stop a party, host, member, dataset, release or grant."),
     "lift": ("safehold.cli.lift", "End a suspension."),

@@ -42,6 +42,13 @@ from safehold.model.ids import (
 )
 from safehold.model.statement import Statement
 from safehold.model.statements_inventory import IndicatorsRecorded, LatentRecorded
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
+)
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -51,9 +58,12 @@ __all__ = [
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "ClockNoted",
+    "CredentialNoted",
     "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
+    "EvidenceRecorded",
     "FindingRecorded",
     "GrantIssued",
     "HoldLifted",
@@ -69,7 +79,9 @@ __all__ = [
     "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
+    "NoticeSent",
     "PartyRegistered",
+    "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -398,6 +410,11 @@ AnyStatement = (
     | SegmentSealed
     | LatentRecorded
     | IndicatorsRecorded
+    | EvidenceRecorded
+    | CredentialNoted
+    | ClockNoted
+    | NoticeSent
+    | ReleaseChecked
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed
