@@ -150,6 +150,14 @@ def one_of_each() -> dict[str, Statement]:
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.LatentRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
+            name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",
+        ),
+        s.IndicatorsRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
+            addresses=("192.0.2.1",), paths=("/tmp/trace",),
+        ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
         s.ResponsePlanned(

@@ -33,6 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),
     "store": ("safehold.cli.store", "Check a store of releases; clear what no release names."),
+    "agent": ("safehold.cli.agent", "Sweep this host: environments, caches, credentials in reach."),
     "inventory": ("safehold.cli.inventory", "Record what a host holds."),
     "advisory": ("safehold.cli.advisory", "Take in advisories; match them with inventories."),
     "evidence": ("safehold.cli.evidence", "Record what happened outside: files, credentials, clocks, notices."),

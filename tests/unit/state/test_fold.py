@@ -33,7 +33,7 @@ HOME = {
     "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
     "notice.sent": "notice", "release.checked": "release_check",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
-    "adoption.removed": "adopted",
+    "adoption.removed": "adopted", "latent.recorded": "latent", "indicators.recorded": "indicator",
 }  # fmt: skip
 
 
