@@ -98,6 +98,7 @@ class MemorySource:
         self.columns: tuple[Field, ...] = describe(self.schema)
         self.size_hint = parts
         self.identity: str | None = None
+        self.rows: int | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All of them."""

@@ -81,6 +81,10 @@ class Home(Protocol):
         """Make and keep an SSH key for a host."""
         ...
 
+    def cut_key(self, dataset: DatasetId) -> bytes:
+        """The dataset's secret for cutting releases into parts."""
+        ...
+
     def release_folder(self, dataset: DatasetId, version: int) -> Path:
         """Where a release is, or will be."""
         ...

@@ -53,6 +53,11 @@ class CsvSource:
         return self._file.size // 3
 
     @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._rows
+
+    @property
     def identity(self) -> str | None:
         """See ``Source``."""
         return self._file.sha256

@@ -129,6 +129,11 @@ class JsonlSource:
         return self._file.size // _SEALED_SHARE
 
     @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._rows
+
+    @property
     def identity(self) -> str | None:
         """See ``Source``."""
         return self._file.sha256

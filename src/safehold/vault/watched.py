@@ -43,6 +43,11 @@ class Watched:
             self._progress(done)
 
     @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._source.rows
+
+    @property
     def identity(self) -> str | None:
         """See ``Source``."""
         return self._source.identity

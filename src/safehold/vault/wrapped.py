@@ -18,6 +18,11 @@ class WrappedKeys:
         self._store = store
         self._kek = kek
 
+    @property
+    def kek(self) -> Kek:
+        """The key-encryption key: wraps the keys of a sealer's journal too."""
+        return self._kek
+
     def store(self, release: Digest, keys: Mapping[str, bytes]) -> None:
         """Wrap and keep the keys of a release, by file name: all of them, durably, or none.
 
