@@ -129,6 +129,20 @@ def one_of_each() -> dict[str, Statement]:
             **common, table="key_release", form=1, begin=0, end=2, rows=1, since=1, until=1, size=100,
             digest=digest("segment"),
         ),
+        s.LeaseOpened(
+            **common, lease="l-0123456789abcdef", request="q-" + "1" * 32, party=supplier, host=host, member=None,
+            grant=grant, dataset=dataset, purpose=purpose, inventories=(inventory,), reader=digest("reader"), until=10,
+            keys=100,
+        ),
+        s.LeaseEnded(**common, lease="l-0123456789abcdef", code="asked", reason="done"),
+        s.GrantRevoked(**common, grant=grant, revocation="00ff", reason="left"),
+        s.MemberKeyed(**common, member=member, key=KEY.public.line),
+        s.AccessApproved(
+            **common, dataset=dataset, host=host, member=member, approver=member, until=10, approval=digest("approval"),
+        ),
+        s.EnvironmentRetired(**common, host=host, environment="ci", reason="gone"),
+        s.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
+        s.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}

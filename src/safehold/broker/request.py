@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from safehold.model.encoding import canonical_bytes, decode_canonical
-from safehold.model.errors import InputInvalid, SafeholdError
+from safehold.model.encoding import canonical_bytes
+from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
     Digest,
     GroupName,
@@ -53,6 +53,10 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: str
     grant: str
     reader: str
+
+
+_decoder: Final = msgspec.json.Decoder(_Body)
+_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,9 +109,13 @@ def parse_request(body: bytes) -> KeyRequest:
     if len(body) > MAX_BODY_BYTES:
         raise InputInvalid("broker.request_size", f"a request has at most {MAX_BODY_BYTES:,} bytes")
     try:
-        fields = msgspec.convert(decode_canonical(body), _Body, strict=True)
-    except (SafeholdError, msgspec.ValidationError) as error:
+        fields = _decoder.decode(body)
+        # One form a body: a type of texts alone has one canonical form, which is what the typed encoder writes.
+        canonical = _encoder.encode(fields) == body
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InputInvalid("broker.request_form", "this is not a request for keys in canonical form") from error
+    if not canonical:
+        raise InputInvalid("broker.request_form", "this is not a request for keys in canonical form")
     if fields.format != _FORMAT:
         raise InputInvalid(
             "broker.request_form", "this request is of a format that is not known here", f"send {_FORMAT}"

@@ -26,6 +26,7 @@ __all__ = ["ReaderKey", "seal_keys"]
 
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _MLKEM_BYTES: Final = 1184
+_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def _info(request: RequestId, release: Digest) -> bytes:
@@ -39,7 +40,7 @@ def seal_keys(keys: Mapping[str, bytes], reader: bytes, request: RequestId, rele
             MLKEM768PublicKey.from_public_bytes(reader[:_MLKEM_BYTES]),
             X25519PublicKey.from_public_bytes(reader[_MLKEM_BYTES:]),
         )
-        plain = canonical_bytes({name: base64.b64encode(key).decode() for name, key in keys.items()})
+        plain = _encoder.encode(keys)  # canonical: names of part files are ASCII, bytes become base64
         return bytes(_SUITE.encrypt(plain, public, info=_info(request, release)))
     except ValueError as error:
         raise InputInvalid("broker.request_reader", "the reader's key is not a key of the one suite in use") from error

@@ -8,7 +8,7 @@ the complete subtrees and the open tile of each level) and the makers of proofs,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +25,7 @@ __all__ = [
     "checked_tile",
     "consistency_proof",
     "inclusion_proof",
+    "inclusion_proofs",
     "leaf_hash",
     "node_hash",
     "tile_path",
@@ -186,6 +187,26 @@ def inclusion_proof(index: int, size: int, read_tile: TileReader) -> list[bytes]
             path.append(_subtree_root(begin, middle, size, read_tile))
             begin = middle
     return path[::-1]
+
+
+def inclusion_proofs(indices: Iterable[int], size: int, read_tile: TileReader) -> list[list[bytes]]:
+    """``inclusion_proof`` of many entries in one tree: what their paths share is made once."""
+    known: dict[tuple[int, int], bytes] = {}
+    proofs = []
+    for index in indices:
+        if not 0 <= index < size:
+            raise InputInvalid("ledger.index_range", f"there is no entry {index} in a tree of {size}")
+        path: list[bytes] = []
+        begin, end = 0, size
+        while end - begin > 1:
+            middle = begin + (1 << ((end - begin - 1).bit_length() - 1))
+            side = (middle, end) if index < middle else (begin, middle)
+            if side not in known:
+                known[side] = _subtree_root(*side, size, read_tile)
+            path.append(known[side])
+            begin, end = (begin, middle) if index < middle else (middle, end)
+        proofs.append(path[::-1])
+    return proofs
 
 
 def consistency_proof(old_size: int, new_size: int, read_tile: TileReader) -> list[bytes]:

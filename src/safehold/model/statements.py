@@ -41,16 +41,29 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_access import (
+    AccessApproved,
+    EnvironmentRetired,
+    GrantRevoked,
+    KeysRewrapped,
+    LeaseEnded,
+    LeaseOpened,
+    MemberKeyed,
+    PolicyRecorded,
+)
 
 __all__ = [
     "STATEMENT_TYPES",
+    "AccessApproved",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
     "DatasetRegistered",
     "DecisionMade",
+    "EnvironmentRetired",
     "FindingRecorded",
     "GrantIssued",
+    "GrantRevoked",
     "HoldLifted",
     "HoldPlaced",
     "HostRegistered",
@@ -58,11 +71,16 @@ __all__ = [
     "InventoryRecorded",
     "KeyRefused",
     "KeyReleased",
+    "KeysRewrapped",
+    "LeaseEnded",
+    "LeaseOpened",
     "LedgerOpened",
     "LedgerRestored",
+    "MemberKeyed",
     "MemberRegistered",
     "ModelDeclared",
     "PartyRegistered",
+    "PolicyRecorded",
     "ReleaseSealed",
     "RunDeclared",
     "SegmentSealed",
@@ -388,6 +406,14 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | AccessApproved
+    | EnvironmentRetired
+    | GrantRevoked
+    | KeysRewrapped
+    | LeaseEnded
+    | LeaseOpened
+    | MemberKeyed
+    | PolicyRecorded
 )
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_access import ACCESS_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 3
+PROJECTION_VERSION: Final = 4
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -101,5 +102,6 @@ TABLES: Final[tuple[Table, ...]] = (
         columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
         ("table", "begin"),
     ),
+    *ACCESS_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

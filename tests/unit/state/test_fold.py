@@ -29,6 +29,9 @@ HOME = {
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "model.declared": "model", "segment.sealed": "segment",
+    "lease.opened": "lease", "lease.ended": "lease", "grant.revoked": "revocation", "member.keyed": "member_key",
+    "access.approved": "approval", "environment.retired": "retirement", "keys.rewrapped": "rewrap",
+    "policy.recorded": "policy",
 }  # fmt: skip
 
 
