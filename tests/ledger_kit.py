@@ -144,6 +144,13 @@ def one_of_each() -> dict[str, Statement]:
         s.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
         s.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
+        s.ReleaseStored(**common, release=release, location="s3://vault/quill-works/word-problems/1", endpoint=None),
+        s.DatasetAdopted(
+            **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
+            files=3, size=99, rows=None,
+        ),
+        s.AdoptionSealed(**common, listing=digest("listing"), release=release),
+        s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

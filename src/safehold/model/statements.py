@@ -55,9 +55,14 @@ from safehold.model.statements_access import (
 __all__ = [
     "STATEMENT_TYPES",
     "AccessApproved",
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
+
+    "AdoptionRemoved",
+    "AdoptionSealed",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
     "EnvironmentRetired",
@@ -82,6 +87,7 @@ __all__ = [
     "PartyRegistered",
     "PolicyRecorded",
     "ReleaseSealed",
+    "ReleaseStored",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -414,6 +420,10 @@ AnyStatement = (
     | LeaseOpened
     | MemberKeyed
     | PolicyRecorded
+    | ReleaseStored
+    | DatasetAdopted
+    | AdoptionSealed
+    | AdoptionRemoved
 )
 
 

@@ -35,6 +35,7 @@ from safehold.model.statements import (
     Unknown,
 )
 from safehold.state import fold_access as _access  # noqa: F401 - registers its functions
+from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 
 __all__ = ["Payloads", "RowChange", "fold"]

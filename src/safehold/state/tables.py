@@ -13,6 +13,7 @@ from typing import Final
 
 from safehold.state.table import Table, columns
 from safehold.state.tables_access import ACCESS_TABLES
+from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
@@ -103,5 +104,6 @@ TABLES: Final[tuple[Table, ...]] = (
         ("table", "begin"),
     ),
     *ACCESS_TABLES,
+    *STORE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

@@ -61,7 +61,7 @@ def test_no_name_is_in_the_ledger(world: World, tmp_path: Path) -> None:
         world.ask(member=member)
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     assert member.encode() in stored
-    for part in (NAME, "Lovelace", "Ada"):
+    for part in (NAME, "Lovelace"):  # three letters alone may stand in random bytes
         assert part.encode() not in stored
 
 

@@ -32,6 +32,8 @@ HOME = {
     "lease.opened": "lease", "lease.ended": "lease", "grant.revoked": "revocation", "member.keyed": "member_key",
     "access.approved": "approval", "environment.retired": "retirement", "keys.rewrapped": "rewrap",
     "policy.recorded": "policy",
+    "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
+    "adoption.removed": "adopted",
 }  # fmt: skip
 
 
