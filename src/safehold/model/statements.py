@@ -51,12 +51,11 @@ from safehold.model.statements_access import (
     MemberKeyed,
     PolicyRecorded,
 )
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
     "AccessApproved",
-from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
-
     "AdoptionRemoved",
     "AdoptionSealed",
     "AdvisoryRecorded",

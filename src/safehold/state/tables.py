@@ -17,7 +17,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 4
+PROJECTION_VERSION: Final = 5
 
 
 TABLES: Final[tuple[Table, ...]] = (
