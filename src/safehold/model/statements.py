@@ -41,21 +41,11 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
-from safehold.model.statements_access import (
-    AccessApproved,
-    EnvironmentRetired,
-    GrantRevoked,
-    KeysRewrapped,
-    LeaseEnded,
-    LeaseOpened,
-    MemberKeyed,
-    PolicyRecorded,
-)
+from safehold.model.statements_access import AccessStatement
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
-    "AccessApproved",
     "AdoptionRemoved",
     "AdoptionSealed",
     "AdvisoryRecorded",
@@ -64,10 +54,8 @@ __all__ = [
     "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
-    "EnvironmentRetired",
     "FindingRecorded",
     "GrantIssued",
-    "GrantRevoked",
     "HoldLifted",
     "HoldPlaced",
     "HostRegistered",
@@ -75,16 +63,11 @@ __all__ = [
     "InventoryRecorded",
     "KeyRefused",
     "KeyReleased",
-    "KeysRewrapped",
-    "LeaseEnded",
-    "LeaseOpened",
     "LedgerOpened",
     "LedgerRestored",
-    "MemberKeyed",
     "MemberRegistered",
     "ModelDeclared",
     "PartyRegistered",
-    "PolicyRecorded",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -411,14 +394,7 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
-    | AccessApproved
-    | EnvironmentRetired
-    | GrantRevoked
-    | KeysRewrapped
-    | LeaseEnded
-    | LeaseOpened
-    | MemberKeyed
-    | PolicyRecorded
+    | AccessStatement
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed

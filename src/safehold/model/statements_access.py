@@ -22,6 +22,7 @@ from safehold.model.statement import Statement
 
 __all__ = [
     "AccessApproved",
+    "AccessStatement",
     "EnvironmentRetired",
     "GrantRevoked",
     "KeysRewrapped",
@@ -117,3 +118,16 @@ class PolicyRecorded(Statement, frozen=True, kw_only=True, tag="policy.recorded"
     """The broker decides by this policy from here on: the digest of its file, which is kept as payload."""
 
     policy: Digest
+
+
+AccessStatement = (
+    AccessApproved
+    | EnvironmentRetired
+    | GrantRevoked
+    | KeysRewrapped
+    | LeaseEnded
+    | LeaseOpened
+    | MemberKeyed
+    | PolicyRecorded
+)
+"""All of them: a part of ``statements.AnyStatement``."""

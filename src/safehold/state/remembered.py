@@ -55,17 +55,17 @@ class _Head(msgspec.Struct):
 
 _head: Final = msgspec.json.Decoder(_Head)
 
-Facts = dict[str, dict[Any, Any]]
+_Facts = dict[str, dict[Any, Any]]
 
 
-def _nothing() -> Facts:
+def _nothing() -> _Facts:
     return {name: {} for name in (_HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS)}
 
 
 class Standing:
     """What is true at one place. Made by ``Remembered.at``; good for as long as its view is."""
 
-    def __init__(self, view: View, place: int, known: Facts) -> None:
+    def __init__(self, view: View, place: int, known: _Facts) -> None:
         self.place = place
         self._view = view
         self._known = known
@@ -109,7 +109,7 @@ class Standing:
                 self._read[table][key] = found
         return found
 
-    def merged(self) -> Facts:
+    def merged(self) -> _Facts:
         """What was known before with what was read since; the very same where nothing was read."""
         if not any(self._read.values()):
             return self._known
@@ -158,7 +158,7 @@ class Remembered:
         return row
 
 
-def _after(known: Facts, bodies: Iterable[bytes]) -> Facts:
+def _after(known: _Facts, bodies: Iterable[bytes]) -> _Facts:
     """``known`` without what these entries may have changed."""
     for body in bodies:
         try:
