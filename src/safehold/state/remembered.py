@@ -5,7 +5,7 @@ release to the next, so it is remembered; but a hold must bite at its very place
 in the ledger, and whoever uses it at a later one first looks at every entry in between:
 
 * kinds that change no standing (key releases, refusals, segments …) are passed over;
-* a message about one host's inventory forgets the inventories of that host;
+* a message about one host's inventory forgets the inventories of that host, and what is known of its leases;
 * **anything else, known or not, forgets everything.**
 
 ``at`` is called inside the transaction that appends the answer, so "every entry in between" includes those staged
@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from safehold.ledger.storage import View
-from safehold.model.ids import Digest, GrantId, HostId, Subject
+from safehold.model.ids import DatasetId, Digest, GrantId, HostId, LeaseId, MemberId, Subject
 from safehold.state.standing import (
     CurrentInventory,
     GrantRow,
@@ -36,14 +36,32 @@ from safehold.state.standing import (
     find_release,
     read_inventories,
 )
+from safehold.state.standing_access import (
+    ApprovalRow,
+    Break,
+    LeaseRow,
+    find_lease,
+    find_member_key,
+    lease_broken,
+    read_approvals,
+    revoked_blocks,
+)
 
-__all__ = ["Remembered", "Standing"]
+__all__ = ["LeaseStanding", "Remembered", "Standing"]
 
-_QUIET: Final = frozenset({"key.released", "key.refused", "segment.sealed", "run.declared", "model.declared"})
+_QUIET: Final = frozenset(
+    {
+        *("key.released", "key.refused", "lease.opened", "segment.sealed", "run.declared", "model.declared"),
+        *("keys.rewrapped", "release.stored"),
+    }
+)
 _OF_ONE_HOST: Final = frozenset({"inventory.recorded", "inventory.confirmed"})
 _MAX_LOOKED_AT: Final = 4096
 _MAX_ROWS: Final = 20_000
 _HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS = "hosts", "releases", "grants", "inventories", "holds"
+_LEASES, _REVOKED, _MEMBER_KEYS, _APPROVALS = "leases", "revoked", "member keys", "approvals"
+_TABLES: Final = (_HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS, _LEASES, _REVOKED, _MEMBER_KEYS, _APPROVALS)
+_WHOLE: Final = (_HOLDS, _REVOKED)
 
 
 class _Head(msgspec.Struct):
@@ -59,7 +77,7 @@ _Facts = dict[str, dict[Any, Any]]
 
 
 def _nothing() -> _Facts:
-    return {name: {} for name in (_HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS)}
+    return {name: {} for name in _TABLES}
 
 
 class Standing:
@@ -99,13 +117,35 @@ class Standing:
         found = [hold for subject in dict.fromkeys(subjects) for hold in held.get(subject, ())]
         return tuple(sorted(found, key=lambda hold: hold.placed_idx))
 
+    def lease(self, lease: LeaseId) -> LeaseStanding | None:
+        """A lease, and what has happened since that ends it."""
+        row: LeaseStanding | None = self._find(_LEASES, lease, _lease_standing)
+        return row
+
+    def revoked(self) -> frozenset[str]:
+        """The revocation ids of all blocks that open nothing any more."""
+        blocks: frozenset[str] = self._find(_REVOKED, "", lambda view, _key: revoked_blocks(view))
+        return blocks
+
+    def member_key(self, member: MemberId) -> str | None:
+        """The OpenSSH public key that a member signs with."""
+        key: str | None = self._find(_MEMBER_KEYS, member, find_member_key)
+        return key
+
+    def approvals(self, dataset: DatasetId, host: HostId) -> tuple[ApprovalRow, ...]:
+        """Approvals of opening ``dataset`` on ``host``."""
+        rows: tuple[ApprovalRow, ...] = (
+            self._find(_APPROVALS, (dataset, host), lambda view, key: read_approvals(view, key[0], [key[1]])) or ()
+        )
+        return rows
+
     def _find(self, table: str, key: Any, read: Callable[[View, Any], Any]) -> Any:
         found = self._known[table].get(key)
         if found is None:
             found = self._read[table].get(key)
         if found is None:
             found = read(self._view, key)
-            if found or table == _HOLDS:  # what is not there is asked for again: nobody fills a memory with names
+            if found or table in _WHOLE:  # what is not there is asked for again: nobody fills a memory with names
                 self._read[table][key] = found
         return found
 
@@ -125,6 +165,18 @@ def _all_holds(view: View, _key: str) -> dict[Subject, list[HoldRow]]:
     for hold in active_holds(view):
         held.setdefault(hold.subject, []).append(hold)
     return held
+
+
+class LeaseStanding(msgspec.Struct, frozen=True):
+    """A lease as opened, and what has ended it since, or None."""
+
+    row: LeaseRow
+    broken: Break | None
+
+
+def _lease_standing(view: View, lease: LeaseId) -> LeaseStanding | None:
+    row = find_lease(view, lease)
+    return None if row is None else LeaseStanding(row, lease_broken(view, row))
 
 
 class Remembered:
@@ -175,5 +227,6 @@ def _after(known: _Facts, bodies: Iterable[bytes]) -> _Facts:
             for host, seen in known[_INVENTORIES].items()
             if host != head.host and all(one.readable for one in seen)
         }
-        known = {**known, _INVENTORIES: kept}
+        leases = {name: one for name, one in known[_LEASES].items() if one.row.host != head.host}
+        known = {**known, _INVENTORIES: kept, _LEASES: leases}
     return known

@@ -281,7 +281,8 @@ def requests_used(view: View, requests: Sequence[RequestId]) -> set[RequestId]:
         marks = ", ".join(f"?{number}" for number in range(1, len(asked) + 1))
         sql = (
             f"SELECT request FROM key_release WHERE request IN ({marks}) UNION ALL"
-            f" SELECT request FROM key_refusal WHERE request IN ({marks}) AND step > 3"
+            f" SELECT request FROM key_refusal WHERE request IN ({marks}) AND step > 3 UNION ALL"
+            f" SELECT request FROM lease WHERE request IN ({marks})"
         )
         used.update(row[0] for row in view.rows(sql, *asked))
     return used
