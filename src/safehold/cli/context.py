@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from safehold.ledger.storage import Entry
     from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
+    from safehold.vault.store import Store
     from safehold.vault.wrapped import WrappedKeys
 
 __all__ = ["Home", "HomeFactory", "Session", "session_of"]
@@ -127,6 +128,10 @@ class HomeFactory(Protocol):
         ...
 
 
+def _no_stores(location: str) -> Store:
+    raise InputInvalid("cli.stores", f"this session opens no stores: {location[:200]}")
+
+
 @dataclass
 class Session:
     """One run of the command line."""
@@ -136,6 +141,7 @@ class Session:
     passphrase_file: Path | None
     factory: Callable[[], HomeFactory]
     clock: Callable[[], int]
+    open_store: Callable[[str], Store] = _no_stores
     json: bool = False
     debug: bool = False
     output: Output | None = field(default=None, repr=False)
