@@ -65,7 +65,7 @@ def _decide(attempt: Attempt, moment: Moment) -> _Terms:
     host = standing.host(request.host)
     if host is None or host.key != proven.key:
         raise Denial(
-            3, "broker.proof_key", f"the key of {request.host} was changed in this moment", "ask again with its key"
+            3, "broker.host_changed", f"the key of {request.host} was changed in this moment", "ask again with its key"
         )
     release, grant = standing.release(request.release), standing.grant(token.grant)
     facts = Facts(

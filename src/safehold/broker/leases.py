@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from safehold.broker.grants import VerifiedGrant
+from safehold.broker.policy import Denial
 from safehold.broker.request import KeyRequest, LeasedRequest
 from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import Refused, VerificationFailed
@@ -165,11 +166,11 @@ class Leases:
             self._sessions[session.lease] = session
 
     def find(self, lease: LeaseId) -> Session:
-        """The session, or ``Refused`` (``broker.lease_unknown``)."""
+        """The session, or ``Denial`` (``broker.lease_unknown``)."""
         session = self._sessions.get(lease)
         if session is None:
-            raise Refused(
-                "broker.lease_unknown", f"there is no lease {lease} here, or it has ended", "open a new lease"
+            raise Denial(
+                3, "broker.lease_unknown", f"there is no lease {lease} here, or it has ended", "open a new lease"
             )
         return session
 

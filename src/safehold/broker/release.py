@@ -42,7 +42,7 @@ from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.receipts import make_receipts
 from safehold.ledger.storage import Entry, View
-from safehold.model.errors import Refused, SafeholdError, StorageFailed
+from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed
 from safehold.model.ids import Digest, GroupName, KeyId, RequestId, sha256_digest
 from safehold.model.statements import KeyReleased, Statement
 from safehold.model.statements_access import LeaseOpened
@@ -416,7 +416,7 @@ def _outcome(attempt: Attempt) -> Answer | SafeholdError:
         return attempt.failure
     if attempt.denial is None and attempt.answer is not None:
         return attempt.answer
-    return attempt.denial or Refused("broker.internal", "the request was not answered", "ask again")
+    return attempt.denial or Denial(attempt.step, "broker.internal", "the request was not answered", "ask again")
 
 
 def _expect(outcome: Answer | SafeholdError, kind: type[_Kind]) -> _Kind:
@@ -424,7 +424,7 @@ def _expect(outcome: Answer | SafeholdError, kind: type[_Kind]) -> _Kind:
         return outcome
     if isinstance(outcome, SafeholdError):
         raise outcome
-    raise Refused("broker.request_form", "this request asks for something else", "send it to its own path")
+    raise InputInvalid("broker.request_form", "this request asks for something else", "send it to its own path")
 
 
 def _remember(known: dict[_Name, _Value], key: _Name, value: _Value, most: int) -> None:
