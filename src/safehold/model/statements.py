@@ -10,8 +10,7 @@ by the tree, so an older Safehold can read, verify and export a newer ledger and
 
 **Personal data** is never here: members appear as keyed digests.
 
-Kinds of one topic may stand in a module of their own (``statements_TOPIC``, over ``statement.Statement``); this module
-gathers them all into the closed set. Their folds and tables do the same in ``state``.
+Kinds of one topic stand in ``statements_TOPIC``, gathered here; their folds and tables do the same in ``state``.
 """
 
 from __future__ import annotations
@@ -42,6 +41,13 @@ from safehold.model.ids import (
 )
 from safehold.model.statement import Statement
 from safehold.model.statements_access import AccessStatement
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
+)
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -51,9 +57,12 @@ __all__ = [
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "ClockNoted",
+    "CredentialNoted",
     "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
+    "EvidenceRecorded",
     "FindingRecorded",
     "GrantIssued",
     "HoldLifted",
@@ -67,7 +76,9 @@ __all__ = [
     "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
+    "NoticeSent",
     "PartyRegistered",
+    "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -395,6 +406,11 @@ AnyStatement = (
     | ModelDeclared
     | SegmentSealed
     | AccessStatement
+    | EvidenceRecorded
+    | CredentialNoted
+    | ClockNoted
+    | NoticeSent
+    | ReleaseChecked
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed

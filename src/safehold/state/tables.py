@@ -13,11 +13,12 @@ from typing import Final
 
 from safehold.state.table import Table, columns
 from safehold.state.tables_access import ACCESS_TABLES
+from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 5
+PROJECTION_VERSION: Final = 6
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -104,6 +105,7 @@ TABLES: Final[tuple[Table, ...]] = (
         ("table", "begin"),
     ),
     *ACCESS_TABLES,
+    *OUTSIDE_TABLES,
     *STORE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )
