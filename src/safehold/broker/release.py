@@ -83,8 +83,7 @@ class _Round:
 class Broker:
     """Decides on requests for keys. ``grant_root`` is the public grant key, ``clock`` gives µs UTC, ``by`` signs for it.
 
-    ``executor``, if given, checks half of the signatures of a call: on other cores, where the library lets go of Python's
-    lock. Safe from many threads.
+    Safe from many threads.
     """
 
     def __init__(
@@ -95,8 +94,6 @@ class Broker:
         clock: Callable[[], int],
         by: KeyId,
         policy: BrokerPolicy | None = None,
-        *,
-        executor: Executor | None = None,
     ) -> None:
         self._log = log
         self._keys = keys
@@ -104,12 +101,16 @@ class Broker:
         self._clock = clock
         self._by = by
         self._policy = policy or BrokerPolicy()
-        self._executor = executor
+        self._executor: Executor | None = None
         self._remembered = Remembered()
         self._leases = Leases()
         self._tokens: dict[str, VerifiedGrant] = {}
         self._host_keys: dict[str, PublicKey] = {}
         self._files: dict[tuple[Digest, tuple[GroupName, ...]], tuple[str, ...]] = {}
+
+    def share_work(self, executor: Executor) -> None:
+        """Let ``executor`` check half of the signatures of a call: on another core, since that lets go of Python's lock."""
+        self._executor = executor
 
     def release_keys(self, body: bytes, proof: Proof) -> SealedKeys:
         """Answer one request for keys. Raises ``Refused`` with the refusal's entry, or ``StorageFailed`` if nothing can

@@ -179,7 +179,7 @@ def test_the_proof_of_a_lease_request_is_none_for_keys(world: World) -> None:
             return world.broker.open_lease(body, proof)
 
     order = world.order()
-    open_lease(Catch(), order, world.host_keys[CI], world.clock, LeaseWish(60, 10))  # type: ignore[arg-type]
+    open_lease(Catch(), order, world.host_keys[CI], world.clock, LeaseWish(60, 10))
     body, proof = sent[0]
     with pytest.raises(Refused, match=r"broker\.request_form"):
         world.broker.release_keys(body.replace(b"safehold-lease-request-v1", b"safehold-key-request-v1"), proof)
