@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ class NoProjections:
 
     def prepare(self, transaction: Transaction) -> None: ...
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None: ...
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None: ...
 
 
 class MemoryTree:

@@ -8,7 +8,7 @@ from safehold.ledger.log import tile_reader
 from safehold.ledger.note import NoteVerifier, open_checkpoint
 from safehold.ledger.receipt import format_receipt
 from safehold.ledger.storage import Entry, View
-from safehold.ledger.tree import inclusion_proofs
+from safehold.ledger.tree import inclusion_proof
 
 __all__ = ["make_receipts"]
 
@@ -20,7 +20,8 @@ def make_receipts(view: View, verifier: NoteVerifier, entries: Sequence[Entry]) 
     (``ledger.index_range``) for an entry that is not in it.
     """
     checkpoint = open_checkpoint(view.checkpoint() or b"", verifier)
-    paths = inclusion_proofs([entry.index for entry in entries], checkpoint.size, tile_reader(view))
+    read, size = tile_reader(view), checkpoint.size
     return [
-        format_receipt(entry.body, entry.index, path, checkpoint) for entry, path in zip(entries, paths, strict=True)
+        format_receipt(entry.body, entry.index, inclusion_proof(entry.index, size, read), checkpoint)
+        for entry in entries
     ]

@@ -15,12 +15,13 @@ Kinds of one topic stand in ``statements_TOPIC``, gathered here; their folds and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes
+from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes, typed_lines
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
     AdvisoryId,
@@ -41,6 +42,7 @@ from safehold.model.ids import (
 )
 from safehold.model.statement import Statement
 from safehold.model.statements_access import AccessStatement
+from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
 from safehold.model.statements_outside import (
     ClockNoted,
     CredentialNoted,
@@ -89,28 +91,8 @@ __all__ = [
     "WindowClaim",
     "decode",
     "encode",
+    "encode_many",
 ]
-
-
-class LedgerOpened(Statement, frozen=True, kw_only=True, tag="ledger.opened"):
-    """The first entry: the log's origin line and its verifier key (signed-note form)."""
-
-    origin: str
-    verifier: str
-
-
-class LedgerRestored(Statement, frozen=True, kw_only=True, tag="ledger.restored"):
-    """The operator's word that the ledger goes on from a backup: what was signed after ``size`` elsewhere is lost.
-
-    ``root`` (hex) is that of the first ``size`` entries, ``taken`` (µs UTC) when the backup was made. ``witnessed`` is
-    the size of a checkpoint known elsewhere that the restored head was compared with, or None: nobody was asked.
-    """
-
-    size: int
-    root: str
-    taken: int
-    witnessed: int | None
-    reason: str
 
 
 class PartyRegistered(Statement, frozen=True, kw_only=True, tag="party.registered"):
@@ -366,24 +348,6 @@ class ModelDeclared(Statement, frozen=True, kw_only=True, tag="model.declared"):
     runs: tuple[RunId, ...]
 
 
-class SegmentSealed(Statement, frozen=True, kw_only=True, tag="segment.sealed"):
-    """A file for queries: the rows of one table from entries ``begin`` … ``end`` - 1, sorted by time.
-
-    ``form`` is the version of the file's format (docs/spec/segments.md), ``digest`` and ``size`` are of its bytes.
-    ``since`` and ``until`` are the least and the greatest ``t`` of its rows, None where no row has one.
-    """
-
-    table: Literal["entry", "key_release"]
-    form: int
-    begin: int
-    end: int
-    rows: int
-    since: int | None
-    until: int | None
-    size: int
-    digest: Digest
-
-
 AnyStatement = (
     LedgerOpened
     | LedgerRestored
@@ -455,6 +419,21 @@ def encode(statement: Statement) -> bytes:
     if fast is None:
         _decode_known(_KIND_OF.get(type(statement), "statement"), body)
     return body
+
+
+def encode_many(statements: Sequence[Statement]) -> list[bytes]:
+    """``encode`` of each, for many at once. Raises what ``encode`` raises for the first that has no bytes."""
+    lines = typed_lines(statements)
+    if lines is not None:
+        bodies = lines.split(b"\n")
+        bodies.pop()  # what follows the last line end
+        try:
+            # A line end inside a statement is escaped: as many lines as statements, and each reads back as itself.
+            if max(map(len, bodies), default=0) <= MAX_ENTRY_BYTES and _decoder().decode_lines(lines) == [*statements]:
+                return bodies
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the long way says what is wrong, and with which
+    return [encode(statement) for statement in statements]
 
 
 def _encode_known(statement: Statement) -> bytes | None:
