@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safehold.ledger.tree import HASH_BYTES, Frontier, TileReader, leaf_hash
 from safehold.model import statements as s
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import Statement
+from safehold.model.statements_response import ResponseStep
 from safehold.state.projection import StateProjector
 
 ORIGIN = "north-lab.example/custody"
@@ -65,6 +66,9 @@ CONTENTS = (
     b'{"distributions":[{"name":"quill","version":"1.0","folder":"site"}],"hooks":[{"path":"a.pth","sha256":"00"}],'
     b'"skipped":[{"path":"b","reason":"not readable"}],"newer":1}'
 )
+
+
+EVIDENCE = b'[{"act":"GetObject","object":"s3://sets/a.jsonl","t":5}]'
 
 
 def one_of_each() -> dict[str, Statement]:
@@ -130,13 +134,40 @@ def one_of_each() -> dict[str, Statement]:
             digest=digest("segment"),
         ),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
+        s.EvidenceRecorded(
+            **common, topic="storage", source="trail", format="csv", original=digest("trail"), rows=sha256_digest(EVIDENCE),
+            count=1, unread=0, since=5, until=5, covers_from=1, covers_until=9, subjects=("s3://sets/",),
+        ),
+        s.CredentialNoted(
+            **common, credential="k-1", act="opens", at=5, rank="cloud", host=None, subject=subject, action="",
+            proof=None, words="the CI's key",
+        ),
+        s.ClockNoted(**common, clock="awareness", advisory="PYSEC-2026-2", at=6, words="the report was read"),
+        s.NoticeSent(**common, advisory="PYSEC-2026-2", to="north-lab", duty="contract", document=document, at=7),
+        s.ReleaseChecked(**common, release=release, outcome="intact", parts=2, at=8, words=""),
         s.ReleaseStored(**common, release=release, location="s3://vault/quill-works/word-problems/1", endpoint=None),
         s.DatasetAdopted(
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.LatentRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
+            name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",
+        ),
+        s.IndicatorsRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
+            addresses=("192.0.2.1",), paths=("/tmp/trace",),
+        ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
+        s.ResponsePlanned(
+            **common, response="r-0123456789abcdef", course="suspend-hosts", profile="measured", proposed="watch",
+            advisory="PYSEC-2026-2", reason="it held litellm 1.82.8", member=None, clean_for=86_400, decisions=(),
+            steps=(ResponseStep(act="rebuild", subject=Subject("host", host), words="rebuild it"),),
+        ),
+        s.ResponseProven(
+            **common, response="r-0123456789abcdef", step=0, proof="rebuilt from image 7", document=None, member=None
+        ),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 
@@ -160,7 +191,7 @@ class NoProjections:
 
     def prepare(self, transaction: Transaction) -> None: ...
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None: ...
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None: ...
 
 
 class MemoryTree:
