@@ -114,10 +114,13 @@ class Home:
 
     def part_keys(self, passphrase: Callable[[], str]) -> WrappedKeys:
         """The store of wrapped part keys, unlocked. Raises ``vault.passphrase_wrong`` for another passphrase."""
-        kek = PassphraseKek.load(self.path / "kek.json", passphrase())
+        return WrappedKeys(self.key_store(), PassphraseKek.load(self.path / "kek.json", passphrase()))
+
+    def key_store(self) -> KeyStore:
+        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
         if self._key_store is None:
             self._key_store = KeyStore(self.path / "keys.db")
-        return WrappedKeys(self._key_store, kek)
+        return self._key_store
 
     def broker(self, passphrase: Callable[[], str]) -> Broker:
         """The broker, able to unwrap."""

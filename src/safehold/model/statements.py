@@ -59,6 +59,7 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_releases import ReleaseErased, ReleaseRetired
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
@@ -93,6 +94,8 @@ __all__ = [
     "NoticeSent",
     "PartyRegistered",
     "ReleaseChecked",
+    "ReleaseErased",
+    "ReleaseRetired",
     "ReleaseSealed",
     "ReleaseStored",
     "ResponsePlanned",
@@ -310,6 +313,8 @@ AnyStatement = (
     | AdoptionRemoved
     | ResponsePlanned
     | ResponseProven
+    | ReleaseRetired
+    | ReleaseErased
 )
 
 

@@ -1,0 +1,106 @@
+"""``safehold diff``: what changed between two releases of a dataset, by records and by columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from safehold.broker.client import KeyOrder
+from safehold.cli.context import Home, Session, session_of
+from safehold.cli.grant_file import read_grant_file
+from safehold.cli.keys import host_signer
+from safehold.cli.kinds import HOST, words
+from safehold.model.ids import HostId, parse_group_name, parse_purpose
+from safehold.readers import open_with_broker
+from safehold.state.standing import find_grant, resolve_release
+from safehold.vault.diff import Difference, differ
+from safehold.vault.open import OpenedRelease
+
+__all__ = ["command"]
+
+
+@click.command(
+    "diff",
+    epilog="Example: safehold diff quill-works/word-problems@1 quill-works/word-problems@2 --host north-lab/trainer --grant grant.json",
+)
+@click.argument("old")
+@click.argument("new")
+@click.option("--host", type=HOST, required=True, help="The machine that compares.")
+@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
+@click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
+@click.option("--record-id", help="The column that names a record: then a changed record is told from a new one.")
+@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
+@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@click.pass_context
+def command(
+    context: click.Context,
+    old: str,
+    new: str,
+    host: HostId,
+    grant_file: Path,
+    groups: str | None,
+    record_id: str | None,
+    purpose: str,
+    key: Path | None,
+) -> None:
+    """Compare the releases OLD and NEW (PARTY/DATASET@VERSION). Both are opened with keys from the broker.
+
+    No value is shown: how many records, which columns, and where the first of them stand.
+    """
+    session = session_of(context)
+    with session.open_home() as home:
+
+        def opened(name: str) -> OpenedRelease:
+            return _open(session, home, name, host, grant_file, groups, purpose, key)
+
+        found = differ(opened(old), opened(new), record_id)
+    session.out.result(
+        {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
+    )
+    if found.changed_columns and not session.json:
+        session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))
+
+
+def _open(
+    session: Session,
+    home: Home,
+    name: str,
+    host: HostId,
+    grant_file: Path,
+    groups: str | None,
+    purpose: str,
+    key: Path | None,
+) -> OpenedRelease:
+    file = read_grant_file(grant_file)
+    with home.log.view() as view:
+        row = resolve_release(view, name)
+        grant = find_grant(view, file.grant)
+    chosen = words(groups) if groups else [group for group in row.groups if grant is None or group in grant.groups]
+    order = KeyOrder(
+        release=row.release,
+        groups=[parse_group_name(group) for group in chosen] or list(row.groups),
+        purpose=parse_purpose(purpose),
+        host=host,
+        member=None,
+        grant=file.token,
+    )
+    broker = home.broker(session.read_passphrase)
+    folder = home.release_folder(row.dataset, row.version)
+    return open_with_broker(folder, order, broker, host_signer(home, host, key), home.clock).opened
+
+
+def _lines(found: Difference) -> list[str]:
+    counted = f"{found.unchanged:,} records are the same, {found.changed:,} changed, {found.added:,} added"
+    lines = [f"{counted}, {found.removed:,} removed ({found.read:,} had to be read)."]
+    for word, names in (
+        ("added", found.columns_added),
+        ("removed", found.columns_removed),
+        ("of another type", found.columns_retyped),
+    ):
+        if names:
+            lines.append(f"  columns {word}: {', '.join(names)}")
+    for word, rows in (("added", found.added_rows), ("removed", found.removed_rows)):
+        if rows:
+            lines.append(f"  {word} at: {', '.join(str(row) for row in rows[:10])}{' …' if len(rows) > 10 else ''}")
+    return lines
