@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from safehold.broker.client import KeyOrder
 from safehold.cli.context import Home, Session, session_of
@@ -50,11 +51,8 @@ def command(
     """
     session = session_of(context)
     with session.open_home() as home:
-
-        def opened(name: str) -> OpenedRelease:
-            return _open(session, home, name, host, grant_file, groups, purpose, key)
-
-        found = differ(opened(old), opened(new), record_id)
+        reader = _Reader(home, session, host, grant_file, groups, purpose, key)
+        found = differ(reader.open(old), reader.open(new), record_id)
     session.out.result(
         {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
     )
@@ -62,32 +60,37 @@ def command(
         session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))
 
 
-def _open(
-    session: Session,
-    home: Home,
-    name: str,
-    host: HostId,
-    grant_file: Path,
-    groups: str | None,
-    purpose: str,
-    key: Path | None,
-) -> OpenedRelease:
-    file = read_grant_file(grant_file)
-    with home.log.view() as view:
-        row = resolve_release(view, name)
-        grant = find_grant(view, file.grant)
-    chosen = words(groups) if groups else [group for group in row.groups if grant is None or group in grant.groups]
-    order = KeyOrder(
-        release=row.release,
-        groups=[parse_group_name(group) for group in chosen] or list(row.groups),
-        purpose=parse_purpose(purpose),
-        host=host,
-        member=None,
-        grant=file.token,
-    )
-    broker = home.broker(session.read_passphrase)
-    folder = home.release_folder(row.dataset, row.version)
-    return open_with_broker(folder, order, broker, host_signer(home, host, key), home.clock).opened
+class _Reader(msgspec.Struct, frozen=True):
+    """Who compares, and by which grant."""
+
+    home: Home
+    session: Session
+    host: HostId
+    grant: Path
+    groups: str | None
+    purpose: str
+    key: Path | None
+
+    def open(self, name: str) -> OpenedRelease:
+        """A release with keys from the broker."""
+        file = read_grant_file(self.grant)
+        with self.home.log.view() as view:
+            row = resolve_release(view, name)
+            grant = find_grant(view, file.grant)
+        covered = [group for group in row.groups if grant is None or group in grant.groups]
+        chosen = words(self.groups) if self.groups else covered
+        order = KeyOrder(
+            release=row.release,
+            groups=[parse_group_name(group) for group in chosen] or list(row.groups),
+            purpose=parse_purpose(self.purpose),
+            host=self.host,
+            member=None,
+            grant=file.token,
+        )
+        broker = self.home.broker(self.session.read_passphrase)
+        folder = self.home.release_folder(row.dataset, row.version)
+        signer = host_signer(self.home, self.host, self.key)
+        return open_with_broker(folder, order, broker, signer, self.home.clock).opened
 
 
 def _lines(found: Difference) -> list[str]:
