@@ -192,7 +192,7 @@ class Delivery:
         release = load_release(folder)
         for _ in source.batches():  # to its end: the source then knows its digest
             pass
-        same = [one.sha256 for one in release.manifest.sources] == [source.file().sha256]
+        same = [one.sha256 for one in release.manifest.sources] == [one.sha256 for one in source.files()]
         if not same or release.manifest.dataset != order.dataset:
             raise Conflict(
                 "assembly.other_folder",

@@ -30,7 +30,7 @@ from tests.vault_kit import LAB, SUPPLIER, Sealed, outcome, seal, write_lines
 
 RECORDS = [{"question": f"How much is {n} + {n}?", "answer": str(n + n), "tag": f"t{n % 7}"} for n in range(600)]
 GROUPS = {"text": ["question", "tag"], "labels": ["answer"]}
-OPTIONS = SealOptions(parts=3, cut_key=b"k" * 32)
+OPTIONS = SealOptions(part_rows=100, cut_key=b"k" * 32)
 
 
 def _now() -> int:
@@ -80,7 +80,10 @@ def test_published_verified_fetched_and_opened(store: Store, sealed: Sealed, tmp
 
 def test_only_the_groups_asked_for_are_fetched(store: Store, sealed: Sealed, tmp_path: Path) -> None:
     folder = fetch_release(publish_folder(sealed.folder, store, _now()), tmp_path / "f", ["labels"])
-    assert sorted(os.listdir(folder)) == [*(f"0000{n}-labels.parquet" for n in range(3)), "manifest.json"]
+    assert sorted(os.listdir(folder)) == [
+        *sorted(part.file for part in sealed.manifest.files(["labels"])),
+        "manifest.json",
+    ]
     keys = {name: key for name, key in sealed.keys.items() if "labels" in name}
     assert [r["answer"] for r in open_release(folder, sealed.release, keys, ["labels"]).records()] == [
         record["answer"] for record in RECORDS
