@@ -35,6 +35,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "store": ("safehold.cli.store", "Check a store of releases; clear what no release names."),
     "inventory": ("safehold.cli.inventory", "Record what a host holds."),
     "advisory": ("safehold.cli.advisory", "Take in advisories; match them with inventories."),
+    "evidence": ("safehold.cli.evidence", "Record what happened outside: files, credentials, clocks, notices."),
     "exposure": ("safehold.cli.exposure", "Answer what an incident exposed."),
     "suspend": ("safehold.cli.suspend", "Stop a party, host, member, dataset, release or grant."),
     "lift": ("safehold.cli.lift", "End a suspension."),

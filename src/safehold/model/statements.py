@@ -41,6 +41,13 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
+)
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -50,9 +57,12 @@ __all__ = [
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "ClockNoted",
+    "CredentialNoted",
     "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
+    "EvidenceRecorded",
     "FindingRecorded",
     "GrantIssued",
     "HoldLifted",
@@ -66,7 +76,9 @@ __all__ = [
     "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
+    "NoticeSent",
     "PartyRegistered",
+    "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -393,6 +405,11 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | EvidenceRecorded
+    | CredentialNoted
+    | ClockNoted
+    | NoticeSent
+    | ReleaseChecked
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 4
+PROJECTION_VERSION: Final = 5
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -102,6 +103,7 @@ TABLES: Final[tuple[Table, ...]] = (
         columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
         ("table", "begin"),
     ),
+    *OUTSIDE_TABLES,
     *STORE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )
