@@ -52,13 +52,15 @@ class OpenedRelease:
     ) -> None:
         self.manifest = manifest
         self.groups = tuple(group for group in manifest.groups if group.name in groups)
-        granted = {column for group in self.groups for column in group.columns}
+        # What lies in chunk containers is no column of a table: ``open_files`` reads it.
+        tables = [group for group in self.groups if group.name not in manifest.chunked]
+        granted = {column for group in tables for column in group.columns}
         self.columns: tuple[Field, ...] = tuple(column for column in manifest.columns if column.name in granted)
         self._folder = folder
         self._keys = keys
         self._guard = guard
         self._files: dict[int, list[PartFile]] = {}
-        for file in manifest.files([group.name for group in self.groups]):
+        for file in manifest.files([group.name for group in tables]):
             self._files.setdefault(file.part, []).append(file)
 
     @property
@@ -72,6 +74,12 @@ class OpenedRelease:
         Raises ``InputInvalid`` (``vault.column_unknown``), ``VerificationFailed`` (``vault.part_altered``,
         ``vault.part_schema``, ``vault.rows``), or ``StorageFailed``, naming the part.
         """
+        if not self._files:
+            raise InputInvalid(
+                "vault.no_table",
+                "the open column groups hold files and no records",
+                "open them into a folder: give --out a name without a suffix",
+            )
         if self.manifest.numbered:
             yield from self._merged(columns)
             return
@@ -100,6 +108,12 @@ class OpenedRelease:
                 f"part {run.part} gave {done:,} of {run.rows:,} records",
                 "these parts were not sealed together: fetch the release again",
             )
+
+    def part_file(self, part: PartFile) -> tuple[Path, bytes]:
+        """The checked file of a part, and its key. Raises as ``check_part``."""
+        if self._guard is not None:
+            self._guard.wait([part])
+        return self._folder / part.file, self._keys[part.file]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records as Python objects, just as they were read when sealed (of the open columns)."""
