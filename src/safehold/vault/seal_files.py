@@ -174,10 +174,16 @@ class FileSeal:
             about = [spec.dataset, spec.version, part_bytes, tree.location.url]
             self._plan = sha256_digest(canonical_bytes([about, facts]))
             self._done: list[_Line] = []
-            self.sealed_before: Digest | None = None
         except BaseException:
             self._lock.release()
             raise
+
+    def published_before(self) -> Digest | None:
+        """The release that an earlier run of this very plan had sealed whole; it may be published already."""
+        lines = self._lines()
+        if len(lines) < 2 or lines[0].plan != self._plan or lines[-1].release is None:
+            return None
+        return Digest(lines[-1].release)
 
     def resume(self, held: _Held) -> int:
         """Read the journal; returns how many parts of an earlier run are kept. What is not is removed."""
@@ -186,8 +192,6 @@ class FileSeal:
             self._begin_anew()
             return 0
         for line in lines[1:]:
-            if line.release is not None:
-                self.sealed_before = Digest(line.release)
             if line.files is None:
                 break
             try:

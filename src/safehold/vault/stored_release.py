@@ -52,10 +52,14 @@ __all__ = [
     "VerifiedStored",
     "countersign_stored",
     "expect_stored",
+    "fetch_part",
     "fetch_release",
     "find_orphans",
+    "has_part",
     "load_stored",
     "publish_folder",
+    "publish_manifest",
+    "put_part",
     "release_location",
     "remove_orphans",
     "verify_stored",
@@ -190,11 +194,7 @@ def _upload_parts(folder: Path, manifest: Manifest, store: Store, now: int, watc
         safe = there is not None and (name in named or there.modified > now - ORPHAN_AGE // 2)
         if there is None or there.size != part.size or not safe:
             store.upload(name, folder / part.file)
-            found = store.find(name)
-            if found is None or found.size != part.size:
-                raise StorageFailed(
-                    "vault.store_lost", f"{name} was written to {store.location.url} and is not there", "run it again"
-                )
+            _has(store, part)
         done += part.size
         if watch is not None:
             watch(done)
@@ -270,15 +270,61 @@ def fetch_release(release: StoredRelease, folder: Path, groups: Sequence[str] | 
     except OSError as error:
         raise storage_failed(error, str(folder)) from error
 
-    def fetch(part: _Stored) -> None:
-        with new_file(folder / part.file) as file:
-            _read_part(release, part, file)
-
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(fetch, _files(release.manifest, groups)):
+        for _ in pool.map(lambda part: _fetch(release, part, folder), _files(release.manifest, groups)):
             pass
     write_new(folder / MANIFEST_FILE, release.envelope.encode())
     return folder
+
+
+def _fetch(release: StoredRelease, part: _Stored, folder: Path) -> None:
+    with new_file(folder / part.file) as file:
+        _read_part(release, part, file)
+
+
+def fetch_part(release: StoredRelease, part: PartFile, folder: Path) -> Path:
+    """Copy one part file into ``folder``, checked. Raises as ``fetch_release``."""
+    _fetch(release, _stored(part), folder)
+    return folder / part.file
+
+
+def put_part(store: Store, path: Path, part: PartFile) -> None:
+    """Put one finished part file into the store; raises as ``publish_folder``."""
+    name = _stored(part).name
+    store.upload(name, path)
+    has_part(store, part)
+
+
+def has_part(store: Store, part: PartFile) -> None:
+    """Raise ``StorageFailed`` (``vault.store_lost``) unless the part lies in the store with its size."""
+    _has(store, _stored(part))
+
+
+def _has(store: Store, one: _Stored) -> None:
+    found = store.find(one.name)
+    if found is None or found.size != one.size:
+        raise StorageFailed(
+            "vault.store_lost", f"{one.name} was written to {store.location.url} and is not there", "run it again"
+        )
+
+
+def publish_manifest(store: Store, envelope: Envelope) -> StoredRelease:
+    """Publish a release whose parts were put into the store: the commit point, as in ``publish_folder``.
+
+    Raises ``Conflict`` (``vault.release_exists``), ``StorageFailed`` (``vault.store_lost`` if a part has gone).
+    """
+    body = envelope.body
+    manifest = parse_manifest(body)
+    version = str(manifest.version)
+    if _lies_there(store, version, release_digest(body)) is None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(lambda part: has_part(store, part), manifest.parts):
+                pass
+        try:
+            store.create(f"{version}/{MANIFEST_FILE}", envelope.encode())
+        except Conflict:
+            _lies_there(store, version, release_digest(body))
+    return load_stored(store, version)
 
 
 def _read_part(release: StoredRelease, part: _Stored, target: BinaryIO | None) -> None:
