@@ -27,9 +27,10 @@ from safehold.vault.seal_files import CONTENT, NAMES
 from safehold.vault.stored_release import StoredRelease, fetch_part
 from safehold.vault.verify import check_part
 
-__all__ = ["HeldFile", "folder_parts", "sealed_files", "stored_parts"]
+__all__ = ["HeldFile", "PartsOf", "folder_parts", "sealed_files", "stored_parts"]
 
-_PartsOf = Callable[[tuple[PartFile, ...]], AbstractContextManager[Path]]
+PartsOf = Callable[[tuple[PartFile, ...]], AbstractContextManager[Path]]
+"""Part files of one part, checked, as a folder that holds them for the time of a block."""
 
 
 class HeldFile(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class HeldFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def folder_parts(folder: Path) -> _PartsOf:
+def folder_parts(folder: Path) -> PartsOf:
     """The parts of a release folder, each checked against its digest."""
 
     def parts(files: tuple[PartFile, ...]) -> AbstractContextManager[Path]:
@@ -51,7 +52,7 @@ def folder_parts(folder: Path) -> _PartsOf:
     return parts
 
 
-def stored_parts(release: StoredRelease, beside: Path) -> _PartsOf:
+def stored_parts(release: StoredRelease, beside: Path) -> PartsOf:
     """The parts of a stored release, fetched one part at a time into a folder in ``beside`` and removed again."""
 
     @contextmanager
@@ -67,7 +68,7 @@ def stored_parts(release: StoredRelease, beside: Path) -> _PartsOf:
     return parts
 
 
-def sealed_files(manifest: Manifest, keys: Mapping[str, bytes], parts: _PartsOf) -> Iterator[HeldFile]:
+def sealed_files(manifest: Manifest, keys: Mapping[str, bytes], parts: PartsOf) -> Iterator[HeldFile]:
     """All files of a release, in order, from their decrypted bytes.
 
     Raises ``VerificationFailed`` (``vault.wrong_key``, ``vault.part_altered``, ``vault.file_pieces``) and what ``parts`` raises.

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, typed_bytes
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import (
     DatasetId,
@@ -286,6 +287,10 @@ def parse_manifest(body: bytes) -> Manifest:
             f"a manifest of {len(body):,} bytes exceeds {MAX_MANIFEST_BYTES:,}",
             "use larger parts",
         )
+    known = _parse_known(body)
+    if known is not None:
+        _check_statement(known, first=False)
+        return known.predicate
     try:
         plain: Any = decode_canonical(body)
         kind = plain.get("predicateType") if isinstance(plain, dict) else None
@@ -306,6 +311,23 @@ def parse_manifest(body: bytes) -> Manifest:
         raise
     _check_statement(statement, first=kind == PREDICATE_TYPE_V1)
     return statement.predicate
+
+
+def _parse_known(body: bytes) -> _Statement | None:
+    """The statement if its type gives back these very bytes: then they are canonical. None: the long way says what is wrong.
+
+    Several times as fast, and a manifest may name 10,000 parts.
+    """
+    try:
+        statement = _decoder().decode(body)
+        return statement if statement.predicate_type == PREDICATE_TYPE and typed_bytes(statement) == body else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[_Statement]:
+    return msgspec.json.Decoder(_Statement)
 
 
 def _altered(reason: str) -> VerificationFailed:

@@ -26,9 +26,9 @@ from safehold.vault.maps import with_maps
 from safehold.vault.merge import join_groups, merge_parts, side_by_side
 from safehold.vault.parquet_form import open_part
 from safehold.vault.part_keys import check_key
-from safehold.vault.verify import PartGuard, check_size, expect_release, load_release
+from safehold.vault.verify import PartGuard, Release, check_size, expect_release, load_release
 
-__all__ = ["OpenedRelease", "needed_files", "open_release"]
+__all__ = ["OpenedRelease", "needed_files", "open_loaded", "open_release"]
 
 _BATCH_ROWS: Final = 16_384
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -260,7 +260,12 @@ def open_release(folder: Path, expected: Digest, keys: Mapping[str, bytes], grou
     ``VerificationFailed``: ``vault.other_release``, ``vault.no_key``, ``vault.wrong_key``, ``vault.part_missing``,
     ``vault.part_truncated``, ``vault.part_altered``; ``StorageFailed``.
     """
-    release = expect_release(load_release(folder), expected)
+    return open_loaded(load_release(folder), expected, keys, groups)
+
+
+def open_loaded(loaded: Release, expected: Digest, keys: Mapping[str, bytes], groups: Sequence[str]) -> OpenedRelease:
+    """As ``open_release``, for whoever has read the manifest already: with 1,000 parts that is half of the work."""
+    release, folder = expect_release(loaded, expected), loaded.folder
     needed = needed_files(release.manifest, groups)
     # All keys before any file: a wrong key must not cost a hash of everything.
     checked: dict[str, bytes] = {}

@@ -25,8 +25,9 @@ from tests.vault_kit import SUPPLIER, Sealed, outcome, seal, write_lines
 ROOT = Path(__file__).parents[3]
 RECORDS = [{"question": f"How much is {n} + {n}?", "answer": str(n + n)} for n in range(400)]
 OPTIONS = SealOptions(part_rows=60, cut_key=b"k" * 32)
-IMPATIENT = StoreLimits(retries=3, retry_seconds=10, read_seconds=0.4, request_seconds=1.5, first_pause=0.01)
-PIECES = StoreLimits(retries=3, retry_seconds=10, read_seconds=5, request_seconds=20, first_pause=0.01, piece=5 << 20)
+PATIENT = StoreLimits(retries=6, retry_seconds=60, read_seconds=1, request_seconds=20, first_pause=0.01)
+IMPATIENT = StoreLimits(retries=1, retry_seconds=20, read_seconds=0.5, request_seconds=5, first_pause=0.01)
+PIECES = StoreLimits(retries=3, retry_seconds=60, read_seconds=10, request_seconds=60, first_pause=0.01, piece=5 << 20)
 
 
 def _now() -> int:
@@ -55,7 +56,7 @@ def _every(number: int, act: str) -> Fault:
 @pytest.mark.parametrize("act", ["500", "503", "reset", "lose", "cut", "stall"])
 def test_a_fault_now_and_then_is_tried_again(sealed: Sealed, tmp_path: Path, act: str) -> None:
     with broken(server(), _every(4, act)) as proxy:
-        store = _through(proxy.endpoint)
+        store = _through(proxy.endpoint, PATIENT)
         stored = publish_folder(sealed.folder, store, _now())
         fetch_release(stored, tmp_path / "fetched")
         verify_stored(store, "1", SUPPLIER.public, expected=sealed.release)
@@ -111,7 +112,7 @@ def test_a_lost_answer_is_no_lost_write() -> None:
         return ""
 
     with broken(server(), fault) as proxy:
-        store = _through(proxy.endpoint)
+        store = _through(proxy.endpoint, PATIENT)
         tag = store.create("manifest.json", b"mine")
         assert _direct(store).read("manifest.json", 9) == (b"mine", tag)
         lost.clear()
