@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
-from safehold.cli.context import Home, Session, session_of
-from safehold.cli.keys import party_signer
+from safehold.cli.context import Session, session_of
+from safehold.cli.keys import made_key, party_signer
 from safehold.cli.kinds import DATASET, HOST, words
+from safehold.cli.seal_files import FolderOptions, seal_folder
 from safehold.cli.stores import dataset_store
-from safehold.ledger.keys import SigningKey
-from safehold.model.errors import InputInvalid, NotFound
-from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
+from safehold.model.errors import InputInvalid
+from safehold.model.ids import DatasetId, HostId, parse_group_name, parse_purpose, party_of
 from safehold.model.statements import SubjectCount
 from safehold.vault.patterns import PatternCounter
 from safehold.vault.seal import SealOptions
@@ -50,7 +50,12 @@ __all__ = ["command"]
     help="How secret it is, in your words; the manifest says it.",
 )
 @click.option("--order", help="The customer's order number.")
+<<<<<<< HEAD
 @click.option("--record-id", help="The column that names a record; it tells where parts end.")
+=======
+@click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
+@click.option("--files", is_flag=True, help="SOURCE is a folder of files that are no tables: seal them byte for byte.")
+>>>>>>> integrate
 @click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
 @click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
 @click.option(
@@ -80,6 +85,7 @@ def command(
     classification: str,
     order: str | None,
     record_id: str | None,
+    files: bool,
     store: str | None,
     no_copy: bool,
     keep: Literal["runs", "parts", "nothing"],
@@ -87,7 +93,11 @@ def command(
     again: bool,
     dry_run: bool,
 ) -> None:
+<<<<<<< HEAD
     """Seal SOURCE as the next release of a dataset: JSONL, CSV, Parquet, or a folder that save_to_disk wrote.
+=======
+    """Seal SOURCE (JSONL, CSV or Parquet; with --files a folder) as the next release of a dataset.
+>>>>>>> integrate
 
     Interrupted or killed, it has published nothing that is not whole: run the same command again, and it goes on where
     it was. What did not change since the release before keeps its sealed files.
@@ -109,6 +119,9 @@ def command(
         again=again,
         keep=keep,
     )
+    if files:
+        seal_folder(session, source, wish, FolderOptions(key=key, store=store, dry_run=dry_run))
+        return
     with session.open_home() as home:
         shelf = _shelf(session, store, dataset, probe=not dry_run)
         delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by, shelf)
@@ -119,9 +132,14 @@ def command(
         delivery.plan(read, wish)
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
+<<<<<<< HEAD
         watched = Watched(read, _progress(session, "sealed", read.rows))
         options = SealOptions(cut_key=home.cut_key(dataset), workers=workers)
         delivered = delivery.deliver(watched, wish, keys, signer, options, partial(_made_key, home))
+=======
+        watched = Watched(read, _progress(session, read.size_hint))
+        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(made_key, home))
+>>>>>>> integrate
         session.out.progress_done()
         if no_copy and shelf is not None:
             shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
@@ -135,6 +153,7 @@ def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bo
     return dataset_store(session, store, dataset) if probe else session.open_store(store)
 
 
+<<<<<<< HEAD
 def _made_key(home: Home, party: PartyId) -> SigningKey | None:
     """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
     try:
@@ -144,6 +163,9 @@ def _made_key(home: Home, party: PartyId) -> SigningKey | None:
 
 
 def _progress(session: Session, act: str, rows: int | None) -> Callable[[int], None]:
+=======
+def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
+>>>>>>> integrate
     started = last = time.monotonic()
 
     def show(done: int) -> None:

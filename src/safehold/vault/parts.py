@@ -6,10 +6,17 @@ ciphertext passes. It counts as sealed once its files are durable (``WrittenPart
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+=======
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+>>>>>>> integrate
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Semaphore, Thread
@@ -19,10 +26,18 @@ import msgspec
 import pyarrow as pa
 
 from safehold.model.errors import StorageFailed
+<<<<<<< HEAD
 from safehold.model.ids import DatasetId, Digest, PartyId
 from safehold.vault.cut import Chunk, CutRule
 from safehold.vault.disk import storage_failed
 from safehold.vault.manifest import ColumnGroup, PartFile, part_file_name
+=======
+from safehold.model.ids import DatasetId, PartyId
+from safehold.vault.cut import Chunk, CutRule, cut
+from safehold.vault.disk import storage_failed
+from safehold.vault.hashed_file import HashedFile as _HashingFile
+from safehold.vault.manifest import ColumnGroup, PartFile, Run, part_file_name
+>>>>>>> integrate
 from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.parquet_form import part_schema, part_writer
 from safehold.vault.part_keys import aad_text, key_commitment, new_part_key
@@ -55,6 +70,7 @@ class SealedPart(msgspec.Struct, frozen=True):
     keys: Mapping[str, bytes]
 
 
+<<<<<<< HEAD
 class _HashingFile:
     """A new file that hashes what is written to it; what pyarrow asks of a Python file, and no more.
 
@@ -122,6 +138,15 @@ class _HashingFile:
         self._end_hash()
         with suppress(OSError):
             self._file.close()
+=======
+class Laid(msgspec.Struct, frozen=True):
+    """All parts of a release, the order of its records, and the key of each file by its name."""
+
+    files: tuple[PartFile, ...]
+    runs: tuple[Run, ...]
+    keys: Mapping[str, bytes]
+    rows: int
+>>>>>>> integrate
 
 
 class _OpenFile:
