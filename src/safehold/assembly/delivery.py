@@ -161,14 +161,9 @@ class Delivery:
         and what sealing raises.
         """
         with self._log.view() as view:
-<<<<<<< HEAD
-            version, parent, customer = _check_order(view, order)
-            _check_signer(view, party_of(order.dataset), signer)
-        self._refuse_same(source, parent, order)
-=======
             version, parent, customer = check_order(view, order)
             check_signer(view, party_of(order.dataset), signer)
->>>>>>> integrate
+        self._refuse_same(source, parent, order)
         folder = self._place(order.dataset, version)
         if folder.is_dir():
             return self._resume(folder, source, order, keys, signer, customer_key)

@@ -50,12 +50,8 @@ __all__ = ["command"]
     help="How secret it is, in your words; the manifest says it.",
 )
 @click.option("--order", help="The customer's order number.")
-<<<<<<< HEAD
 @click.option("--record-id", help="The column that names a record; it tells where parts end.")
-=======
-@click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
 @click.option("--files", is_flag=True, help="SOURCE is a folder of files that are no tables: seal them byte for byte.")
->>>>>>> integrate
 @click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
 @click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
 @click.option(
@@ -93,11 +89,7 @@ def command(
     again: bool,
     dry_run: bool,
 ) -> None:
-<<<<<<< HEAD
-    """Seal SOURCE as the next release of a dataset: JSONL, CSV, Parquet, or a folder that save_to_disk wrote.
-=======
-    """Seal SOURCE (JSONL, CSV or Parquet; with --files a folder) as the next release of a dataset.
->>>>>>> integrate
+    """Seal SOURCE as the next release of a dataset: JSONL, CSV, Parquet, a folder of save_to_disk, or with --files any folder.
 
     Interrupted or killed, it has published nothing that is not whole: run the same command again, and it goes on where
     it was. What did not change since the release before keeps its sealed files.
@@ -132,14 +124,9 @@ def command(
         delivery.plan(read, wish)
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
-<<<<<<< HEAD
         watched = Watched(read, _progress(session, "sealed", read.rows))
         options = SealOptions(cut_key=home.cut_key(dataset), workers=workers)
-        delivered = delivery.deliver(watched, wish, keys, signer, options, partial(_made_key, home))
-=======
-        watched = Watched(read, _progress(session, read.size_hint))
-        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(made_key, home))
->>>>>>> integrate
+        delivered = delivery.deliver(watched, wish, keys, signer, options, partial(made_key, home))
         session.out.progress_done()
         if no_copy and shelf is not None:
             shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
@@ -153,19 +140,7 @@ def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bo
     return dataset_store(session, store, dataset) if probe else session.open_store(store)
 
 
-<<<<<<< HEAD
-def _made_key(home: Home, party: PartyId) -> SigningKey | None:
-    """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
-    try:
-        return home.party_key(party)
-    except NotFound:
-        return None
-
-
 def _progress(session: Session, act: str, rows: int | None) -> Callable[[int], None]:
-=======
-def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
->>>>>>> integrate
     started = last = time.monotonic()
 
     def show(done: int) -> None:

@@ -273,18 +273,15 @@ def open_release(
     ``vault.part_truncated``, ``vault.part_altered``, ``vault.manifest_unsigned``, ``vault.manifest_signature``;
     ``StorageFailed``.
     """
-<<<<<<< HEAD
-    release = expect_release(load_release(folder), expected)
+    loaded = load_release(folder)
     for signer in signers:
-        check_signature(release.envelope, signer)
-=======
-    return open_loaded(load_release(folder), expected, keys, groups)
+        check_signature(loaded.envelope, signer)
+    return open_loaded(loaded, expected, keys, groups)
 
 
 def open_loaded(loaded: Release, expected: Digest, keys: Mapping[str, bytes], groups: Sequence[str]) -> OpenedRelease:
     """As ``open_release``, for whoever has read the manifest already: with 1,000 parts that is half of the work."""
     release, folder = expect_release(loaded, expected), loaded.folder
->>>>>>> integrate
     needed = needed_files(release.manifest, groups)
     # All keys before any file: a wrong key must not cost a hash of everything.
     checked: dict[str, bytes] = {}

@@ -6,38 +6,20 @@ ciphertext passes. It counts as sealed once its files are durable (``WrittenPart
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-=======
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
->>>>>>> integrate
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Semaphore, Thread
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 
 from safehold.model.errors import StorageFailed
-<<<<<<< HEAD
-from safehold.model.ids import DatasetId, Digest, PartyId
+from safehold.model.ids import DatasetId, PartyId
 from safehold.vault.cut import Chunk, CutRule
 from safehold.vault.disk import storage_failed
-from safehold.vault.manifest import ColumnGroup, PartFile, part_file_name
-=======
-from safehold.model.ids import DatasetId, PartyId
-from safehold.vault.cut import Chunk, CutRule, cut
-from safehold.vault.disk import storage_failed
 from safehold.vault.hashed_file import HashedFile as _HashingFile
-from safehold.vault.manifest import ColumnGroup, PartFile, Run, part_file_name
->>>>>>> integrate
+from safehold.vault.manifest import ColumnGroup, PartFile, part_file_name
 from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.parquet_form import part_schema, part_writer
 from safehold.vault.part_keys import aad_text, key_commitment, new_part_key
@@ -45,9 +27,6 @@ from safehold.vault.part_keys import aad_text, key_commitment, new_part_key
 __all__ = ["PartPlan", "SealedPart", "WrittenPart", "write_part"]
 
 _GROUP_BYTES: Final = 32 * 1024 * 1024
-_HASH_AHEAD: Final = 16
-"""Writes that wait to be hashed; Arrow writes a page or a column chunk at a time."""
-_SMALL: Final = 1 << 16
 
 
 class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,85 +47,6 @@ class SealedPart(msgspec.Struct, frozen=True):
 
     files: tuple[PartFile, ...]
     keys: Mapping[str, bytes]
-
-
-<<<<<<< HEAD
-class _HashingFile:
-    """A new file that hashes what is written to it; what pyarrow asks of a Python file, and no more.
-
-    The hash runs in a thread of its own: hashlib gives up the interpreter's lock, so it costs no time beside compression.
-    """
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "wb", buffering=1 << 20)
-        self._hasher = hashlib.sha256()
-        # Bounded: what waits to be hashed is held in memory.
-        self._waiting: SimpleQueue[Any] = SimpleQueue()
-        self._room = Semaphore(_HASH_AHEAD)
-        self._thread: Thread | None = None
-        self.size = 0
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
-    def write(self, data: Any) -> int:
-        held = bytes(data)  # Arrow reuses its buffer once this returns
-        if len(held) < _SMALL and self._thread is None:
-            self._hasher.update(held)
-        else:
-            if self._thread is None:
-                self._thread = Thread(target=self._hash, daemon=True, name="seal-hash")
-                self._thread.start()
-            self._room.acquire()
-            self._waiting.put(held)
-        self.size += len(held)
-        return self._file.write(held)
-
-    def _hash(self) -> None:
-        while (data := self._waiting.get()) is not None:
-            self._hasher.update(data)
-            self._room.release()
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """Called by Arrow too early; ``finish`` closes."""
-
-    def hashed(self) -> Digest:
-        """The SHA-256 of all that was written."""
-        self._end_hash()
-        return Digest("sha256:" + self._hasher.hexdigest())
-
-    def _end_hash(self) -> None:
-        if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def finish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def drop(self) -> None:
-        self._end_hash()
-        with suppress(OSError):
-            self._file.close()
-=======
-class Laid(msgspec.Struct, frozen=True):
-    """All parts of a release, the order of its records, and the key of each file by its name."""
-
-    files: tuple[PartFile, ...]
-    runs: tuple[Run, ...]
-    keys: Mapping[str, bytes]
-    rows: int
->>>>>>> integrate
 
 
 class _OpenFile:
@@ -176,7 +76,7 @@ class _OpenFile:
             part=part,
             group=group.name,
             file=self.name,
-            sha256=self.sink.hashed(),
+            sha256=self.sink.sha256,
             size=self.sink.size,
             rows=chunk.rows,
             commitment=key_commitment(self.key, self._aad),
