@@ -4,10 +4,10 @@ Run: ``python bench/race.py [--rounds 1000] [--readers 32] [--seen 300]``.
 
 *Order*: in each round ``--readers`` threads ask until they are refused while a hold is placed; then it is lifted. What is
 counted is key releases with a place above the hold: it must be 0, and the whole ledger is checked by ``fsck``'s rule at the
-end. *Elsewhere*: three other processes, with connections of their own and nothing shared but the files, look at SQLite's
-``data_version`` in a loop and read the holds anew when it has moved, as a cache outside of the vault process does. From
-the return of the append that placed the hold to the moment when they see it, by one clock of the machine. Their decisions
-need none of this: inside the commit a hold is exact. With ``--postgres`` the same over a real PostgreSQL, by its NOTIFY.
+end. *Elsewhere*: three other processes, with stores of their own and nothing shared but the files or the
+server, wait for a change and read the holds anew, as a cache outside of the vault process does. Measured from the return
+of the append that placed the hold to the moment when each of them knows it, by one clock of the machine. What the broker
+decides needs none of this: inside the commit a hold is exact.
 """
 
 from __future__ import annotations
@@ -20,20 +20,29 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-import apsw
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from safehold.containment import Containment
+from safehold.ledger.keys import SigningKey
+from safehold.ledger.lock import CheckpointLock
+from safehold.ledger.log import Log
+from safehold.ledger.postgres import PostgresStore
+from safehold.ledger.sqlite import SqliteStore
 from safehold.model.errors import Refused
-from safehold.model.ids import parse_subject
+from safehold.model.ids import PartyId, Subject, parse_subject
 from safehold.model.statements import HoldPlaced, KeyReleased
+from safehold.registry import Registry
 from safehold.state.invariants import check_order
+from safehold.state.projection import StateProjector
+from safehold.state.standing import active_holds
 from tests.broker_kit import CI, GROUPS, World, make_world
+from tests.ledger_kit import KEY, ORIGIN, open_log
+from tests.postgres_kit import start_server
 
 __all__ = ["main"]
 
 WATCHERS = 3
+SUBJECT = Subject("party", "quill-works")
 
 
 def _round(world: World, readers: int, number: int) -> tuple[int, int]:
@@ -86,79 +95,67 @@ def order(rounds: int, readers: int) -> int:
     return above
 
 
-def _watch_sqlite(path: str, pipe: Connection) -> None:
-    """Another process: sees by ``data_version`` that something was committed, and reads the holds anew."""
-    connection = apsw.Connection(path)
-    connection.set_busy_timeout(10_000)
-    seen, held = -1, 0
+def _watch(kind: str, where: str, pipe: Connection) -> None:
+    """Another process: is told that something was committed, and reads the holds anew."""
+    store = SqliteStore(Path(where)) if kind == "sqlite" else PostgresStore(where, ORIGIN)
+    size, held = 0, 0
     pipe.send("ready")
-    while True:
-        version = connection.execute("PRAGMA data_version").fetchone()[0]
-        if version == seen:
-            if pipe.poll(0.001):
-                return
-            continue
-        seen = version
-        now_held = connection.execute("SELECT count(*) FROM hold WHERE lifted_idx IS NULL").fetchone()[0]
+    while not pipe.poll():
+        size = store.wait_for_change(size, 0.2)
+        with store.read() as view:
+            now_held = len(active_holds(view))
         if now_held > held:
             pipe.send(time.monotonic_ns())
         held = now_held
+    store.close()
 
 
-def seen_elsewhere(rounds: int) -> None:
-    """How long after the commit other processes see a hold."""
+def seen_elsewhere(kind: str, where: str, log: Log, rounds: int) -> None:
+    """How long after the commit other processes refuse: they have seen the hold then."""
     context = multiprocessing.get_context("spawn")
+    containment = Containment(log, lambda: time.time_ns() // 1000, KEY.key_id)
+    pipes, processes = [], []
+    for _ in range(WATCHERS):
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_watch, args=(kind, where, theirs), daemon=True)
+        process.start()
+        assert mine.recv() == "ready"
+        pipes.append(mine)
+        processes.append(process)
+    taken = []
+    for _ in range(rounds):
+        containment.suspend(SUBJECT, "a drill")
+        committed = time.monotonic_ns()
+        taken += [max(0, pipe.recv() - committed) / 1e6 for pipe in pipes]
+        containment.lift(SUBJECT, "next round", despite_findings=True)
+    for pipe in pipes:
+        pipe.send("end")
+    for process in processes:
+        process.join(10)
+    told = "SQLite, data_version looked at each millisecond" if kind == "sqlite" else "PostgreSQL, NOTIFY"
+    _print(f"seen by {WATCHERS} other processes, {told}", taken)
+
+
+def elsewhere(rounds: int) -> None:
+    """Both homes: the embedded one and the served one."""
     with tempfile.TemporaryDirectory(prefix="safehold-race-") as folder:
-        world = make_world(Path(folder))
-        pipes, processes = [], []
-        for _ in range(WATCHERS):
-            mine, theirs = context.Pipe()
-            process = context.Process(target=_watch_sqlite, args=(str(Path(folder) / "ledger.db"), theirs), daemon=True)
-            process.start()
-            assert mine.recv() == "ready"
-            pipes.append(mine)
-            processes.append(process)
-        taken = []
-        for _ in range(rounds):
-            world.hold("party:quill-works")
-            committed = time.monotonic_ns()
-            taken += [max(0, pipe.recv() - committed) / 1e6 for pipe in pipes]
-            world.containment.lift(parse_subject("party:quill-works"), "next round")
-        for pipe in pipes:
-            pipe.send("end")
-        world.close()
-    _print("elsewhere, SQLite data_version looked at each millisecond", taken)
+        path = Path(folder)
+        log = open_log(path)
+        _register(log)
+        seen_elsewhere("sqlite", str(path / "ledger.db"), log, rounds)
+        log.close()
+        url = start_server(path / "postgres", path)
+        store = PostgresStore(url, ORIGIN)
+        log = Log(store, CheckpointLock(path / "postgres-lock.db"), KEY, ORIGIN, StateProjector())
+        _register(log)
+        seen_elsewhere("postgres", url, log, rounds)
+        log.close()
 
 
-def seen_elsewhere_postgres(rounds: int) -> None:
-    """The same over PostgreSQL: other sessions wait for its NOTIFY."""
-    import psycopg
-
-    from tests.postgres_kit import postgres_server
-
-    context: Any = None
-    with postgres_server() as server:
-        context = server
-        with psycopg.connect(server.url, autocommit=True) as writer, psycopg.connect(server.url, autocommit=True) as reader:
-            reader.execute("LISTEN safehold")
-            taken = []
-            for number in range(rounds):
-                stamp: list[int] = []
-
-                def wait(found: list[int] = stamp) -> None:
-                    for _ in reader.notifies(timeout=5, stop_after=1):
-                        found.append(time.monotonic_ns())
-
-                thread = threading.Thread(target=wait)
-                thread.start()
-                time.sleep(0.002)
-                with writer.transaction():
-                    writer.execute("SELECT pg_notify('safehold', %s)", (str(number),))
-                committed = time.monotonic_ns()
-                thread.join()
-                taken.append(max(0, stamp[0] - committed) / 1e6)
-    assert context is not None
-    _print("elsewhere, PostgreSQL NOTIFY to another session", taken)
+def _register(log: Log) -> None:
+    Registry(log, lambda: time.time_ns() // 1000, KEY.key_id).add_party(
+        PartyId(SUBJECT.id), "supplier", "Quill Works", SigningKey.generate().public
+    )
 
 
 def _print(what: str, taken: list[float]) -> None:
@@ -177,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seen", type=int, default=300)
     arguments = parser.parse_args()
     above = order(arguments.rounds, arguments.readers)
-    seen_elsewhere(arguments.seen)
+    elsewhere(arguments.seen)
     assert above == 0, "a key release has a higher place than the hold that forbids it"
 
 

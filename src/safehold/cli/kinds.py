@@ -21,6 +21,7 @@ __all__ = [
     "MEMBER",
     "MODEL",
     "PARTY",
+    "RESPONSE",
     "RUN",
     "SUBJECT",
     "Parsed",
@@ -52,6 +53,7 @@ HOST: Final = Parsed("party/host", ids.parse_host_id)
 LEASE: Final = Parsed("l-…", ids.parse_lease_id)
 MEMBER: Final = Parsed("party/m-…", ids.parse_member_id)
 DATASET: Final = Parsed("party/dataset", ids.parse_dataset_id)
+RESPONSE: Final = Parsed("r-…", ids.parse_response_id)
 RUN: Final = Parsed("party/run", ids.parse_run_id)
 MODEL: Final = Parsed("party/model", ids.parse_model_id)
 ADVISORY: Final = Parsed("advisory", ids.parse_advisory_id)

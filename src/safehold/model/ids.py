@@ -33,6 +33,7 @@ __all__ = [
     "Purpose",
     "ReleaseName",
     "RequestId",
+    "ResponseId",
     "RunId",
     "Subject",
     "SubjectKind",
@@ -50,6 +51,7 @@ __all__ = [
     "parse_purpose",
     "parse_release_name",
     "parse_request_id",
+    "parse_response_id",
     "parse_run_id",
     "parse_subject",
     "party_of",
@@ -77,6 +79,7 @@ HoldId = NewType("HoldId", str)
 DecisionId = NewType("DecisionId", str)
 RequestId = NewType("RequestId", str)
 LeaseId = NewType("LeaseId", str)
+ResponseId = NewType("ResponseId", str)
 AdvisoryId = NewType("AdvisoryId", str)
 GroupName = NewType("GroupName", str)
 """A column group of a dataset: ``question``."""
@@ -181,6 +184,11 @@ def parse_request_id(text: str) -> RequestId:
 def parse_lease_id(text: str) -> LeaseId:
     """Return ``text`` as a lease id, or raise ``InputInvalid`` (``id.lease``)."""
     return LeaseId(_parse(_LEASE_RE, text, "id.lease", "a lease", "l- and 16 hex digits"))
+
+
+def parse_response_id(text: str) -> ResponseId:
+    """Return ``text`` as a response id, or raise ``InputInvalid`` (``id.response``)."""
+    return ResponseId(_parse(re.compile(r"r-[0-9a-f]{16}"), text, "id.response", "a response", "r- and 16 hex digits"))
 
 
 def parse_advisory_id(text: str) -> AdvisoryId:
