@@ -98,12 +98,12 @@ def order(rounds: int, readers: int) -> int:
 def _watch(kind: str, where: str, pipe: Connection) -> None:
     """Another process: is told that something was committed, and reads the holds anew."""
     store = SqliteStore(Path(where)) if kind == "sqlite" else PostgresStore(where, ORIGIN)
-    size, held = 0, 0
+    size, held = 0, -1
     pipe.send("ready")
     while not pipe.poll():
         size = store.wait_for_change(size, 0.2)
         with store.read() as view:
-            now_held = len(active_holds(view))
+            now_held = max((hold.placed_idx for hold in active_holds(view)), default=held)
         if now_held > held:
             pipe.send(time.monotonic_ns())
         held = now_held
