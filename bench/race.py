@@ -144,7 +144,7 @@ def elsewhere(rounds: int) -> None:
         _register(log)
         seen_elsewhere("sqlite", str(path / "ledger.db"), log, rounds)
         log.close()
-        url = start_server(path / "postgres", path)
+        url = start_server(path, path)
         store = PostgresStore(url, ORIGIN)
         log = Log(store, CheckpointLock(path / "postgres-lock.db"), KEY, ORIGIN, StateProjector())
         _register(log)

@@ -16,7 +16,7 @@ from safehold.model.ids import DatasetId, Digest, GrantId, Purpose, Subject, par
 from safehold.state.standing import CurrentInventory, GrantRow, HoldRow, HostRow, ReleaseRow
 from safehold.state.standing_access import ApprovalRow
 
-__all__ = ["BrokerPolicy", "Denial", "Facts", "decide", "hold_subjects"]
+__all__ = ["BrokerPolicy", "DatasetRule", "Denial", "Facts", "decide", "hold_subjects"]
 
 _SECOND = 1_000_000
 

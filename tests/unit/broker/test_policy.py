@@ -140,18 +140,18 @@ def test_a_member_signs_where_the_policy_asks_for_it(world: World) -> None:
 
 def test_a_signature_by_another_key_than_the_members_is_refused_asked_for_or_not(world: World) -> None:
     with world.refused(3, "broker.member_key"):
-        world.ask(key=Signers(world.host_keys[CI], SigningKey.generate()))  # type: ignore[arg-type]  # as above
+        world.ask(key=Signers(world.host_keys[CI], SigningKey.generate()))  # type: ignore[arg-type]  # a host's key and a member's
     keyed(world, MEMBER)
     for wrong in (SigningKey.generate(), keyed(world, COLLEAGUE), world.host_keys[CI]):
         with world.refused(3, "ledger.signature"):
-            world.ask(key=Signers(world.host_keys[CI], wrong))  # type: ignore[arg-type]  # as above
+            world.ask(key=Signers(world.host_keys[CI], wrong))  # type: ignore[arg-type]  # a host's key and a member's
 
 
 def test_a_key_that_was_replaced_proves_nothing(world: World) -> None:
     old = keyed(world, MEMBER)
     keyed(world, MEMBER)
     with world.refused(3, "ledger.signature"):
-        world.ask(key=Signers(world.host_keys[CI], old))  # type: ignore[arg-type]  # as above
+        world.ask(key=Signers(world.host_keys[CI], old))  # type: ignore[arg-type]  # a host's key and a member's
 
 
 def test_two_people(world: World) -> None:
