@@ -42,6 +42,7 @@ from safehold.model.ids import (
 )
 from safehold.model.statement import Statement
 from safehold.model.statements_inventory import (
+    AdvisoriesSynced,
     AdvisoryRecorded,
     AffectedClaim,
     FindingRecorded,
@@ -49,6 +50,7 @@ from safehold.model.statements_inventory import (
     InventoryConfirmed,
     InventoryRecorded,
     LatentRecorded,
+    SourceTrusted,
     WindowClaim,
 )
 from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
@@ -65,6 +67,7 @@ __all__ = [
     "STATEMENT_TYPES",
     "AdoptionRemoved",
     "AdoptionSealed",
+    "AdvisoriesSynced",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
@@ -96,6 +99,7 @@ __all__ = [
     "ReleaseStored",
     "RunDeclared",
     "SegmentSealed",
+    "SourceTrusted",
     "Statement",
     "SubjectCount",
     "Unknown",
@@ -295,6 +299,8 @@ AnyStatement = (
     | SegmentSealed
     | LatentRecorded
     | IndicatorsRecorded
+    | SourceTrusted
+    | AdvisoriesSynced
     | EvidenceRecorded
     | CredentialNoted
     | ClockNoted

@@ -18,7 +18,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 6
+PROJECTION_VERSION: Final = 7
 
 
 TABLES: Final[tuple[Table, ...]] = (
