@@ -21,6 +21,7 @@ from safehold.ledger.tree import HASH_BYTES, Frontier, TileReader, leaf_hash
 from safehold.model import statements as s
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import Statement
+from safehold.model.statements_response import ResponseStep
 from safehold.state.projection import StateProjector
 
 ORIGIN = "north-lab.example/custody"
@@ -163,6 +164,14 @@ def one_of_each() -> dict[str, Statement]:
         ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
+        s.ResponsePlanned(
+            **common, response="r-0123456789abcdef", course="suspend-hosts", profile="measured", proposed="watch",
+            advisory="PYSEC-2026-2", reason="it held litellm 1.82.8", member=None, clean_for=86_400, decisions=(),
+            steps=(ResponseStep(act="rebuild", subject=Subject("host", host), words="rebuild it"),),
+        ),
+        s.ResponseProven(
+            **common, response="r-0123456789abcdef", step=0, proof="rebuilt from image 7", document=None, member=None
+        ),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

@@ -61,6 +61,7 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -97,6 +98,8 @@ __all__ = [
     "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
+    "ResponsePlanned",
+    "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
     "SourceTrusted",
@@ -310,6 +313,8 @@ AnyStatement = (
     | DatasetAdopted
     | AdoptionSealed
     | AdoptionRemoved
+    | ResponsePlanned
+    | ResponseProven
 )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from safehold.state.table import Table, columns
 from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
+from safehold.state.tables_response import RESPONSE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
@@ -107,5 +108,6 @@ TABLES: Final[tuple[Table, ...]] = (
     *INVENTORY_TABLES,
     *OUTSIDE_TABLES,
     *STORE_TABLES,
+    *RESPONSE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )
