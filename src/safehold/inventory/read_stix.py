@@ -34,7 +34,9 @@ _JOIN: Final = re.compile(r"(AND|OR)\b")
 _MAX_PATTERN: Final = 64 << 10
 _SHA256: Final = re.compile("[0-9A-Fa-f]{64}")
 
-Term = tuple[str, str]
+_SOFTWARE: Final = frozenset({"software:name", "software:version", "software:vendor"})  # words: STIX calls it so
+
+_Term = tuple[str, str]
 
 
 class _Reference(msgspec.Struct):
@@ -123,7 +125,7 @@ def _take(one: _Object, found: _Found) -> None:
                 found.notes.append(f"indicator {label!r}: {group[0][0]} is kept, not matched")
 
 
-def pattern_terms(pattern: str) -> list[tuple[str, list[Term]]] | None:
+def pattern_terms(pattern: str) -> list[tuple[str, list[_Term]]] | None:
     """The observations of a pattern, each as (AND or OR, its equalities); None where it says more than that."""
     if len(pattern) > _MAX_PATTERN:
         return None
@@ -132,7 +134,7 @@ def pattern_terms(pattern: str) -> list[tuple[str, list[Term]]] | None:
     while True:
         if text[at : at + 1] != "[":
             return None
-        joins, terms, at = set[str](), list[Term](), at + 1
+        joins, terms, at = set[str](), list[_Term](), at + 1
         while True:
             term = _TERM.match(text, at)
             if term is None:
@@ -172,7 +174,7 @@ def _claim(terms: dict[str, str], count: int, found: _Found) -> bool:
         found.claims.append(PathClaim(terms["file:parent_directory_ref.path"].rstrip("/") + "/" + terms["file:name"]))
     elif names == {"directory:path"}:
         found.claims.append(PathClaim(terms["directory:path"]))
-    elif {"software:name", "software:version"} <= names <= {"software:name", "software:version", "software:vendor"}:
+    elif {"software:name", "software:version"} <= names <= _SOFTWARE:
         name = package_name("PyPI", terms["software:name"])
         found.claims.append(PackageClaim("PyPI", name, (terms["software:version"],), ()))
         found.notes.append(f"software {name[:80]!r} is taken as a Python distribution")

