@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from safehold.cli.context import Session, session_of
+from safehold.cli.inventory_drift import drift_command
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import ENVIRONMENT, HOST, parse_moment
 from safehold.cli.output import iso_time
@@ -144,3 +145,6 @@ def _show(session: Session, host: HostId, taken: list[TakenMessage]) -> None:
         f"  entry {row['entry']}: {row['kind']} {row['inventory']}{' (known)' if row['known'] else ''}" for row in rows
     ]
     session.out.result({"host": host, "messages": rows, "findings": found}, lines)
+
+
+command.add_command(drift_command)
