@@ -31,6 +31,7 @@ from safehold.exposure.facts import (
     Observation,
     Refusal,
     Release,
+    Retirement,
     Run,
     Skipped,
 )
@@ -90,6 +91,7 @@ def load_case(
         releases=releases,
         grants=_grants(view),
         key_releases=key_releases,
+        retirements=tuple(Retirement(*row) for row in view.rows("SELECT host, environment, idx, t FROM retirement")),
         refusals=_refusals(view),
         holds=_holds(view),
         decisions=_decisions(view),
@@ -258,10 +260,17 @@ def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, 
 
 
 def _grants(view: View) -> tuple[Grant, ...]:
+    """Grants, each until its end or until its first block was revoked; a later block's revocation leaves the rest."""
     rows = view.rows(
-        'SELECT "grant", party, host, dataset, groups, purposes, not_before, until, idx, t FROM "grant" ORDER BY idx'
+        'SELECT g."grant", g.party, g.host, g.dataset, g.groups, g.purposes, g.not_before, g.until, g.idx, g.t, r.idx, r.t'
+        ' FROM "grant" g LEFT JOIN revocation r ON r."grant" = g."grant" AND r.revocation = g.revocation ORDER BY g.idx'
     )
-    return tuple(_struct(Grant, (*row[:4], _names(row[4]), _names(row[5]), *row[6:])) for row in rows)
+    made = list[Grant]()
+    for row in rows:
+        revoked = row[10] if row[11] is not None and row[11] < row[7] else None
+        until = row[7] if revoked is None else row[11]
+        made.append(_struct(Grant, (*row[:4], _names(row[4]), _names(row[5]), row[6], until, *row[8:10], revoked)))
+    return tuple(made)
 
 
 def _refusals(view: View) -> tuple[Refusal, ...]:

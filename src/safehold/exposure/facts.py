@@ -42,6 +42,7 @@ __all__ = [
     "Opening",
     "Refusal",
     "Release",
+    "Retirement",
     "Run",
     "Skipped",
     "Span",
@@ -139,6 +140,15 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     received: int | None = None
 
 
+class Retirement(msgspec.Struct, frozen=True):
+    """The operator's word at ``t`` that a host has an environment no more."""
+
+    host: str
+    environment: str
+    idx: int
+    t: int
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """A sealed release. ``idx`` None: keys of it were released, but its seal is not in this ledger."""
 
@@ -165,7 +175,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may open a dataset; ``host`` None: every host of ``party``."""
+    """Who may open a dataset; ``host`` None: every host of ``party``. ``revoked``: the entry that ended it at ``until``."""
 
     grant: str
     party: str
@@ -177,6 +187,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     idx: int
     t: int
+    revoked: int | None = None
 
 
 class KeyRelease(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +354,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     touches: tuple[Touch, ...] | None = None
     first_opened: tuple[tuple[str, int], ...] = ()
     opened_pairs: tuple[tuple[str, str], ...] = ()
+    retirements: tuple[Retirement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     holds: tuple[Hold, ...] = ()
     decisions: tuple[Decision, ...] = ()

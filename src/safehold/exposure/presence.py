@@ -165,7 +165,10 @@ def _find_presence(
     by_environment = dict[str, list[Observation]]()
     for observation in observations:
         by_environment.setdefault(observation.environment, []).append(observation)
-    judged = [_judge(case, known, begin, own, findings) for _, own in sorted(by_environment.items())]
+    judged = [
+        _judge(_while_there(case, host, name, own), known, begin, own, findings)
+        for name, own in sorted(by_environment.items())
+    ]
     if not judged:
         judged = [_judge(case, known, begin, [], findings)]
     runs = tuple(run for environment in judged for run in environment.runs)
@@ -183,6 +186,17 @@ def _find_presence(
         last=max((environment.last for environment in judged if environment.last is not None), default=None),
         entries=tuple(sorted({observation.idx for observation in observations})),
     )
+
+
+def _while_there(case: Case, host: Host, environment: str, own: Sequence[Observation]) -> Case:
+    """The case until an environment was retired, if nothing of that name was reported afterwards.
+
+    What was not seen before that stays unknown. One that reports again is judged as if it had always been there.
+    """
+    gone = [one for one in case.retirements if (one.host, one.environment) == (host.host, environment)]
+    if not gone or any(observation.idx > gone[-1].idx for observation in own) or gone[-1].t >= case.now:
+        return case
+    return msgspec.structs.replace(case, now=max(gone[-1].t, min(observation.since for observation in own)))
 
 
 def _known_from(case: Case) -> dict[str, int]:

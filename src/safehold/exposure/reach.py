@@ -287,6 +287,10 @@ def _sealed(release: Release) -> Way:
     )
 
 
+def _own_end(grant: Grant) -> str:
+    return "its own end" if grant.revoked is None else f"revoked by #{grant.revoked}"
+
+
 def _credential(meeting: _Meeting, grant: Grant, time: Usable, touched: Sequence[Span]) -> Way:
     start = max(time.start, meeting.release.t, min(span.start for span in touched))
     by_it = [
@@ -303,8 +307,9 @@ def _credential(meeting: _Meeting, grant: Grant, time: Usable, touched: Sequence
         used = "the ledger shows no key released by it in that time; the host had " + (
             "opened it before" if before else "never opened it before"
         )
-    ended = f"hold #{time.hold.placed_idx} was placed" if time.hold else "its own end"
-    hold = () if time.hold is None else (time.hold.placed_idx,)
+    ended = f"hold #{time.hold.placed_idx} was placed" if time.hold else _own_end(grant)
+    hold: tuple[int, ...] = () if time.hold is None else (time.hold.placed_idx,)
+    hold += () if time.hold is not None or grant.revoked is None else (grant.revoked,)
     return Way(
         kind="credential",
         words=f"grant {grant.grant} #{grant.idx} was in reach, usable until {time_words(time.end)} ({ended}): {used}",

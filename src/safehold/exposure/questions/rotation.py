@@ -117,6 +117,7 @@ def _grants(case: Case, presence: Presence, book: _Book) -> list[Life]:
             start = max(time.start, span.start)
             uses = tuple(use for use in book.uses.get(grant.grant, ()) if use[0] >= start)
             hold = time.hold
+            ends = [hold.placed_idx] if hold else [] if grant.revoked is None else [grant.revoked]
             lives[grant.grant] = Life(
                 name=grant.grant,
                 kind="grant",
@@ -124,10 +125,10 @@ def _grants(case: Case, presence: Presence, book: _Book) -> list[Life]:
                 host=presence.host,
                 start=start,
                 uses=uses,
-                revoked=hold.placed_t if hold else None,
+                revoked=hold.placed_t if hold else grant.until if grant.revoked is not None else None,
                 dead=grant.until if hold is None and grant.until <= case.now else None,
-                actions=(hold.hold,) if hold else (),
+                actions=(hold.hold,) if hold else () if grant.revoked is None else (f"revocation #{grant.revoked}",),
                 proven=hold is not None or grant.until <= case.now,
-                entries=(grant.idx, *((hold.placed_idx,) if hold else ()), *(idx for _, idx in uses)),
+                entries=(grant.idx, *ends, *(idx for _, idx in uses)),
             )
     return [lives[name] for name in sorted(lives)]
