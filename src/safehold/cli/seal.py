@@ -95,10 +95,7 @@ def command(
     it was. What did not change since the release before keeps its sealed files.
     """
     session = session_of(context)
-    if no_copy and store is None:
-        raise InputInvalid(
-            "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"
-        )
+    _check_copy(store, no_copy=no_copy)
     wish = DeliveryOrder(
         dataset=dataset,
         groups=_groups(groups),
@@ -131,6 +128,13 @@ def command(
         if no_copy and shelf is not None:
             shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
     _show(session, delivered)
+
+
+def _check_copy(store: str | None, *, no_copy: bool) -> None:
+    if no_copy and store is None:
+        raise InputInvalid(
+            "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"
+        )
 
 
 def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bool) -> Store | None:
