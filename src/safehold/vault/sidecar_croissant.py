@@ -138,7 +138,7 @@ def _field(records: str, group: str, field: Field) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"{records}/{quote(field.name, safe='')}",
         "name": field.name,
-        "description": f"Arrow type {written_type(field)}",
+        "description": f"Arrow type {_written_type(field)}",
         "dataType": _TYPES.get(field.type if inner is None else inner.type, "sc:Text"),
         "source": {"fileSet": {"@id": f"group-{group}"}, "extract": {"column": field.name}},
     }
@@ -147,12 +147,12 @@ def _field(records: str, group: str, field: Field) -> dict[str, Any]:
     return found
 
 
-def written_type(field: Field) -> str:
+def _written_type(field: Field) -> str:
     """A field's type as Arrow writes it, nested ones spelled out."""
     if field.type in {"list", "map"}:
-        return f"{field.type}<{', '.join(written_type(member) for member in field.fields)}>"
+        return f"{field.type}<{', '.join(_written_type(member) for member in field.fields)}>"
     if field.type == "struct":
-        return f"struct<{', '.join(f'{member.name}: {written_type(member)}' for member in field.fields)}>"
+        return f"struct<{', '.join(f'{member.name}: {_written_type(member)}' for member in field.fields)}>"
     return field.type
 
 
