@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     known = NoteVerifier.parse(line) if line else read_verifier(folder)
     if policy is not None:
         policy.check_log(known)
-    report = audit_export(folder, known)
+    report = audit_export(folder, known, processes=len(os.sched_getaffinity(0)))
     cosignatures = policy.witnessed(report.checkpoint) if policy is not None else ()
     warning = "" if line else "The key was taken from the export itself: compare it with the line you were given."
     document = {
