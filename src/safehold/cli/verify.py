@@ -111,6 +111,7 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
         "unknown": report.unknown,
         "payloads": report.payloads,
         "payloads_missing": report.missing,
+        "segments": report.segments,
         "verifier": known.text,
         "verifier_from": "option" if line else "export",
         "witnesses": [one.key.name for one in cosignatures],
@@ -122,6 +123,8 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     ]
     if policy is not None:
         lines.append(_witnessed_by(cosignatures))
+    if report.segments:
+        lines.append(f"  {report.segments} segments for queries match their entries")
     if report.missing:
         lines.append(f"  {len(report.missing)} payloads that entries name are not in this copy (erased, or left out)")
     if report.unknown:

@@ -6,7 +6,8 @@ the entry bytes; the tiles in the export are *compared*, never used. Steps, numb
 1. the checkpoint is signed by the expected key; 2. the entries hash to its root; 3. every tile holds what the
 entries hash to; 4. each entry is a statement in canonical bytes (unknown kinds are counted, not refused);
 5. payloads that are present have the digest that names them, and missing ones are listed: one may have been erased
-by right, so its absence is reported and not refused; 6. the verifier line in the export is the expected one.
+by right, so its absence is reported and not refused; 6. the verifier line in the export is the expected one;
+7. segments that are present are those that entries name (not their rows: `safehold fsck` compares those).
 
 Nothing is left out for speed. Parts of 65,536 entries are verified by themselves (``audit_part``), by several processes if
 asked for, and put together here: the roots of their tiles grow into the root that was signed.
@@ -28,11 +29,14 @@ from typing import Final
 import msgspec
 
 from safehold.ledger.audit_part import PART_ENTRIES, AuditedPart, audit_part, read_bundle, read_limited
-from safehold.ledger.export import CHECKPOINT_FILE, VERIFIER_FILE
+from safehold.ledger.export import CHECKPOINT_FILE, SEGMENTS_FOLDER, VERIFIER_FILE
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint
+from safehold.ledger.segments.form import file_name
+from safehold.ledger.segments.verified import verify_file
 from safehold.ledger.tree import HASH_BYTES, TILE_WIDTH, Frontier, leaf_hash, tile_path, tiles_of_size
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError, StorageFailed, VerificationFailed
 from safehold.model.ids import Digest, sha256_digest
+from safehold.model.statements import SegmentSealed
 
 __all__ = ["AuditReport", "audit_export", "read_verifier"]
 
@@ -46,7 +50,7 @@ _PAYLOAD_NAME: Final = re.compile(r"[0-9a-f]{64}")
 class AuditReport(msgspec.Struct, frozen=True):
     """What was verified: the ``checkpoint``, statements by ``kinds``, ``unknown`` ones, ``payloads`` checked.
 
-    ``missing`` are digests of payloads that entries name and the export does not have.
+    ``missing`` are digests of payloads that entries name and the export does not have. ``segments`` files match their entries.
     """
 
     checkpoint: Checkpoint
@@ -54,6 +58,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     unknown: int
     payloads: int
     missing: tuple[Digest, ...]
+    segments: int = 0
 
 
 def read_verifier(folder: Path) -> NoteVerifier:
@@ -76,7 +81,7 @@ def audit_export(folder: Path, verifier: NoteVerifier, *, processes: int = 1) ->
 
     Raises ``NotFound`` (``ledger.export_missing``) or ``VerificationFailed`` naming the file or entry:
     ``ledger.note_*``, ``ledger.root``, ``ledger.tile_altered``, ``ledger.bundle``, ``ledger.entry``, ``ledger.payload``,
-    ``ledger.verifier_file``.
+    ``ledger.verifier_file``, ``ledger.segment_*``.
     """
     if not (folder / CHECKPOINT_FILE).is_file():
         raise NotFound(
@@ -84,7 +89,7 @@ def audit_export(folder: Path, verifier: NoteVerifier, *, processes: int = 1) ->
         )
     checkpoint = open_checkpoint(read_limited(folder / CHECKPOINT_FILE, _MAX_SMALL_FILE), verifier)  # 1
     frontier, tiles, kinds = Frontier(), dict[tuple[int, int], bytes](), Counter[str]()
-    unknown, named, altered = 0, set[Digest](), None
+    unknown, named, altered, segments = 0, set[Digest](), None, list[SegmentSealed]()
     for part in _parts(folder, checkpoint.size, processes):
         if part.entries is not None:
             raise part.entries.error()  # 4
@@ -94,6 +99,7 @@ def audit_export(folder: Path, verifier: NoteVerifier, *, processes: int = 1) ->
         kinds.update(part.kinds)
         unknown += part.unknown
         named.update(part.named)
+        segments += part.segments
     if not hmac.compare_digest(frontier.root(), checkpoint.root):  # 2
         raise VerificationFailed(
             "ledger.root",
@@ -116,7 +122,8 @@ def audit_export(folder: Path, verifier: NoteVerifier, *, processes: int = 1) ->
     if (folder / VERIFIER_FILE).exists() and read_verifier(folder) != verifier:  # 6
         raise _verifier_altered()
     missing = tuple(sorted(named - present))
-    return AuditReport(checkpoint, dict(sorted(kinds.items())), unknown, len(present), missing)
+    carried = _check_segments(folder / SEGMENTS_FOLDER, segments)  # 7
+    return AuditReport(checkpoint, dict(sorted(kinds.items())), unknown, len(present), missing, carried)
 
 
 def _parts(folder: Path, size: int, processes: int) -> Iterator[AuditedPart]:
@@ -138,6 +145,19 @@ def _parts(folder: Path, size: int, processes: int) -> Iterator[AuditedPart]:
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after a failure nobody needs the rest
+
+
+def _check_segments(folder: Path, segments: list[SegmentSealed]) -> int:
+    """Hold the segments that are there against their entries; of two entries for one range the later one counts."""
+    known = {file_name(one.table, one.begin, one.end): one for one in segments}
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in names:
+        if name not in known:
+            raise VerificationFailed(
+                "ledger.segment_unnamed", f"{SEGMENTS_FOLDER}/{name} is named by no entry", "it is not of this ledger"
+            )
+        verify_file(folder, known[name])
+    return len(names)
 
 
 def _verifier_altered() -> VerificationFailed:

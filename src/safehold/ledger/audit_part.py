@@ -22,6 +22,7 @@ from safehold.model.statements import (
     InventoryConfirmed,
     InventoryRecorded,
     ReleaseSealed,
+    SegmentSealed,
     Statement,
     Unknown,
     decode,
@@ -60,6 +61,7 @@ class AuditedPart(msgspec.Struct, frozen=True):
     kinds: dict[str, int]
     unknown: int
     named: list[Digest]
+    segments: list[SegmentSealed]
     entries: Failure | None
     tile: Failure | None
 
@@ -67,7 +69,7 @@ class AuditedPart(msgspec.Struct, frozen=True):
 def audit_part(folder: Path, begin: int, end: int) -> AuditedPart:
     """Verify entries ``begin`` (a multiple of 256) … ``end`` - 1 of the export in ``folder``."""
     roots, leaves, kinds, named = list[bytes](), list[bytes](), Counter[str](), set[Digest]()
-    unknown, tile_failure = 0, None
+    unknown, tile_failure, segments = 0, None, list[SegmentSealed]()
     try:
         for first in range(begin, end, TILE_WIDTH):
             width, index = min(TILE_WIDTH, end - first), first // TILE_WIDTH
@@ -85,14 +87,16 @@ def audit_part(folder: Path, begin: int, end: int) -> AuditedPart:
                     kinds[str(kind.__struct_config__.tag)] += count
                 if kind in _NAMING:
                     named.update(digest for one in statements for digest in payloads_named(one))
+                if kind is SegmentSealed:
+                    segments += [one for one in statements if isinstance(one, SegmentSealed)]
             if width == TILE_WIDTH:
                 roots.append(tile_root(tile))
             else:
                 leaves = hashes
     except VerificationFailed as error:
         failure = Failure(error.code, error.message, error.hint)
-        return AuditedPart(roots, leaves, kinds, unknown, sorted(named), failure, tile_failure)
-    return AuditedPart(roots, leaves, dict(kinds), unknown, sorted(named), None, tile_failure)
+        return AuditedPart(roots, leaves, dict(kinds), unknown, sorted(named), segments, failure, tile_failure)
+    return AuditedPart(roots, leaves, dict(kinds), unknown, sorted(named), segments, None, tile_failure)
 
 
 def _statements(first: int, bodies: Sequence[bytes]) -> list[Any]:
