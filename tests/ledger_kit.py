@@ -19,8 +19,10 @@ from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Entry, Store, Transaction
 from safehold.ledger.tree import HASH_BYTES, Frontier, TileReader, leaf_hash
 from safehold.model import statements as s
+from safehold.model import statements_access as a
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import Statement
+from safehold.model.statements_response import ResponseStep
 from safehold.state.projection import StateProjector
 
 ORIGIN = "north-lab.example/custody"
@@ -132,6 +134,20 @@ def one_of_each() -> dict[str, Statement]:
             **common, table="key_release", form=1, begin=0, end=2, rows=1, since=1, until=1, size=100,
             digest=digest("segment"),
         ),
+        a.LeaseOpened(
+            **common, lease="l-0123456789abcdef", request="q-" + "1" * 32, party=supplier, host=host, member=None,
+            grant=grant, dataset=dataset, purpose=purpose, inventories=(inventory,), reader=digest("reader"), until=10,
+            keys=100,
+        ),
+        a.LeaseEnded(**common, lease="l-0123456789abcdef", code="asked", reason="done"),
+        a.GrantRevoked(**common, grant=grant, revocation="00ff", reason="left"),
+        a.MemberKeyed(**common, member=member, key=KEY.public.line),
+        a.AccessApproved(
+            **common, dataset=dataset, host=host, member=member, approver=member, until=10, approval=digest("approval"),
+        ),
+        a.EnvironmentRetired(**common, host=host, environment="ci", reason="gone"),
+        a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
+        a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
         s.EvidenceRecorded(
             **common, topic="storage", source="trail", format="csv", original=digest("trail"), rows=sha256_digest(EVIDENCE),
@@ -149,8 +165,24 @@ def one_of_each() -> dict[str, Statement]:
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.LatentRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
+            name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",
+        ),
+        s.IndicatorsRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
+            addresses=("192.0.2.1",), paths=("/tmp/trace",),
+        ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
+        s.ResponsePlanned(
+            **common, response="r-0123456789abcdef", course="suspend-hosts", profile="measured", proposed="watch",
+            advisory="PYSEC-2026-2", reason="it held litellm 1.82.8", member=None, clean_for=86_400, decisions=(),
+            steps=(ResponseStep(act="rebuild", subject=Subject("host", host), words="rebuild it"),),
+        ),
+        s.ResponseProven(
+            **common, response="r-0123456789abcdef", step=0, proof="rebuilt from image 7", document=None, member=None
+        ),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safehold.broker.release import Broker
     from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
     from safehold.cli.output import Output
-    from safehold.containment import Containment
+    from safehold.containment import Containment, Responses
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
@@ -47,6 +47,7 @@ class Home(Protocol):
     log: Log
     registry: Registry
     containment: Containment
+    responses: Responses
     intake: Intake
     people: People
     segments: Segments

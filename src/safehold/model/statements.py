@@ -10,8 +10,7 @@ by the tree, so an older Safehold can read, verify and export a newer ledger and
 
 **Personal data** is never here: members appear as keyed digests.
 
-Kinds of one topic may stand in a module of their own (``statements_TOPIC``, over ``statement.Statement``); this module
-gathers them all into the closed set. Their folds and tables do the same in ``state``.
+Kinds of one topic stand in ``statements_TOPIC``, gathered here; their folds and tables do the same in ``state``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ import msgspec
 from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes, typed_lines
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
-    AdvisoryId,
     DatasetId,
     DecisionId,
     Digest,
@@ -42,6 +40,17 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_access import AccessStatement
+from safehold.model.statements_inventory import (
+    AdvisoryRecorded,
+    AffectedClaim,
+    FindingRecorded,
+    IndicatorsRecorded,
+    InventoryConfirmed,
+    InventoryRecorded,
+    LatentRecorded,
+    WindowClaim,
+)
 from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
 from safehold.model.statements_outside import (
     ClockNoted,
@@ -50,6 +59,7 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -70,10 +80,12 @@ __all__ = [
     "HoldLifted",
     "HoldPlaced",
     "HostRegistered",
+    "IndicatorsRecorded",
     "InventoryConfirmed",
     "InventoryRecorded",
     "KeyRefused",
     "KeyReleased",
+    "LatentRecorded",
     "LedgerOpened",
     "LedgerRestored",
     "MemberRegistered",
@@ -83,6 +95,8 @@ __all__ = [
     "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
+    "ResponsePlanned",
+    "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -176,93 +190,6 @@ class GrantIssued(Statement, frozen=True, kw_only=True, tag="grant.issued"):
     until: int
     token: Digest
     revocation: str
-
-
-class InventoryRecorded(Statement, frozen=True, kw_only=True, tag="inventory.recorded"):
-    """What a host held at ``observed`` (µs UTC, the host's clock): a signed report, kept as payload ``report``.
-
-    ``inventory`` is the digest of the contents alone (without time and host), so that the same contents have
-    the same digest wherever they are seen. Counts are for reading; the payload is the fact.
-    """
-
-    host: HostId
-    environment: str
-    inventory: Digest
-    report: Digest
-    observed: int
-    distributions: int
-    oddities: int
-
-
-class InventoryConfirmed(Statement, frozen=True, kw_only=True, tag="inventory.confirmed"):
-    """The host swept ``sweeps`` times from ``since`` to ``until`` and each time held ``inventory``.
-
-    ``largest_gap`` is the longest time between two sweeps in µs: what happened inside it was not seen.
-    ``report`` is the digest of the signed report.
-    """
-
-    host: HostId
-    environment: str
-    inventory: Digest
-    report: Digest
-    since: int
-    until: int
-    sweeps: int
-    largest_gap: int
-
-
-class WindowClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When something malicious could be had, from ``start`` to ``end`` (µs UTC), as claimed by ``source``."""
-
-    source: str
-    start: int
-    end: int
-
-
-class AffectedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an advisory names: a package and, in words for people, which versions."""
-
-    ecosystem: str
-    name: str
-    versions: str
-
-
-class AdvisoryRecorded(Statement, frozen=True, kw_only=True, tag="advisory.recorded"):
-    """One version of one advisory, by digest of the exact document. ``first_seen`` is ours (µs UTC), not theirs.
-
-    ``published`` and ``modified`` are the source's claims (µs UTC) or None. ``aliases`` are the document's own;
-    ``joined`` are advisories already known that name the same package and version, found when this one arrived.
-    """
-
-    advisory: AdvisoryId
-    document: Digest
-    format: Literal["osv", "indicators"]
-    source: str
-    aliases: tuple[AdvisoryId, ...]
-    joined: tuple[AdvisoryId, ...]
-    affected: tuple[AffectedClaim, ...]
-    windows: tuple[WindowClaim, ...]
-    summary: str
-    first_seen: int
-    published: int | None
-    modified: int | None
-    withdrawn: bool
-
-
-class FindingRecorded(Statement, frozen=True, kw_only=True, tag="finding.recorded"):
-    """An item of an inventory that one version of an advisory names.
-
-    ``match`` says by what: ``version`` (name and version), ``hash`` (file digest) or ``path`` (path alone; the
-    weakest). ``name``/``version`` are empty for file matches of unknown origin, ``path`` for version matches.
-    """
-
-    advisory: AdvisoryId
-    document: Digest
-    inventory: Digest
-    match: Literal["version", "hash", "path"]
-    name: str
-    version: str
-    path: str
 
 
 class KeyReleased(Statement, frozen=True, kw_only=True, tag="key.released"):
@@ -370,6 +297,9 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | AccessStatement
+    | LatentRecorded
+    | IndicatorsRecorded
     | EvidenceRecorded
     | CredentialNoted
     | ClockNoted
@@ -379,6 +309,8 @@ AnyStatement = (
     | DatasetAdopted
     | AdoptionSealed
     | AdoptionRemoved
+    | ResponsePlanned
+    | ResponseProven
 )
 
 
