@@ -14,7 +14,7 @@ from safehold.model.statements import decode
 from safehold.state.projection import digest_projections, rebuild
 from tests.ledger_kit import VERIFIER, open_log
 
-KILLS = 12
+KILLS = 200 if os.environ.get("NIGHTLY") else 12  # `make nightly`
 ROOT = Path(__file__).parents[3]
 APPEND_FOR_EVER = """
 import os, sys
