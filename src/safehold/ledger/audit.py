@@ -79,6 +79,9 @@ def read_verifier(folder: Path) -> NoteVerifier:
 def audit_export(folder: Path, verifier: NoteVerifier, *, processes: int = 1) -> AuditReport:
     """Verify the export in ``folder``; return what was verified. All of it is checked, by however many ``processes``.
 
+    Several are begun by importing the program's main module again: a script that asks for them needs its
+    ``if __name__ == "__main__"``.
+
     Raises ``NotFound`` (``ledger.export_missing``) or ``VerificationFailed`` naming the file or entry:
     ``ledger.note_*``, ``ledger.root``, ``ledger.tile_altered``, ``ledger.bundle``, ``ledger.entry``, ``ledger.payload``,
     ``ledger.verifier_file``, ``ledger.segment_*``.
