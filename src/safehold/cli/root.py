@@ -32,6 +32,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "grant": ("safehold.cli.grant", "Issue, narrow and list grants."),
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),
+    "adopt": ("safehold.cli.adopt", "Adopt data that lies unsealed; seal it where it lies."),
     "store": ("safehold.cli.store", "Check a store of releases; clear what no release names."),
     "agent": ("safehold.cli.agent", "Sweep this host: environments, caches, credentials in reach."),
     "inventory": ("safehold.cli.inventory", "Record what a host holds."),
