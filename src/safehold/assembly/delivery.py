@@ -179,6 +179,7 @@ class Delivery:
             parent=parent,
             groups=order.groups,
             record_id=order.record_id,
+            sealed_at=self._clock(),
         )
         chosen = options if options is not None else SealOptions()
         if chosen.wrap is None:
