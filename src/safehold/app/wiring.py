@@ -114,13 +114,10 @@ class Home:
 
     def part_keys(self, passphrase: Callable[[], str]) -> WrappedKeys:
         """The store of wrapped part keys, unlocked. Raises ``vault.passphrase_wrong`` for another passphrase."""
-        return WrappedKeys(self.key_store(), PassphraseKek.load(self.path / "kek.json", passphrase()))
-
-    def key_store(self) -> KeyStore:
-        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
+        kek = PassphraseKek.load(self.path / "kek.json", passphrase())
         if self._key_store is None:
             self._key_store = KeyStore(self.path / "keys.db")
-        return self._key_store
+        return WrappedKeys(self._key_store, kek)
 
     def broker(self, passphrase: Callable[[], str]) -> Broker:
         """The broker, able to unwrap."""
@@ -152,6 +149,12 @@ class Home:
 
     def _host_key_path(self, host: HostId) -> Path:
         return self.path / "keys" / "hosts" / host
+
+    def key_store(self) -> KeyStore:
+        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
+        if self._key_store is None:
+            self._key_store = KeyStore(self.path / "keys.db")
+        return self._key_store
 
     def cut_key(self, dataset: DatasetId) -> bytes:
         """The dataset's secret for cutting (``vault.cut``). One that is lost costs a release that shares little."""
