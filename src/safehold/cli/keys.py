@@ -9,7 +9,7 @@ from safehold.ledger.keys import PublicKey, SigningKey
 from safehold.model.errors import NotFound
 from safehold.model.ids import HostId, PartyId
 
-__all__ = ["host_signer", "party_signer", "read_public_key"]
+__all__ = ["host_signer", "made_key", "party_signer", "read_public_key"]
 
 _MAX_BYTES = 16_384
 
@@ -28,6 +28,14 @@ def read_public_key(path: Path) -> PublicKey:
 def host_signer(home: Home, host: HostId, path: Path | None) -> SigningKey:
     """The private key of a host: the file given, or the one that this home made."""
     return SigningKey.load(path) if path else home.host_key(host)
+
+
+def made_key(home: Home, party: PartyId) -> SigningKey | None:
+    """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
+    try:
+        return home.party_key(party)
+    except NotFound:
+        return None
 
 
 def party_signer(home: Home, party: PartyId, path: Path | None) -> SigningKey:
