@@ -80,6 +80,8 @@ def _open_and_learn(told: Story) -> None:
     told["refused for no inventory"] = _open(told, "refused", code=3)
     told["inventory"] = say("inventory", "record", HOST, "--environment", environment)
     told["open"] = _open(told, "opened", "--member", told["member"]["member"])
+    same = ("quill-works/word-problems@1", "quill-works/word-problems@1", "--host", HOST)
+    told["diff"] = say("diff", *same, "--grant", told.folder / "grant.json")
     told["run"] = say("run", "declare", "north-lab/run-1", "--release", "quill-works/word-problems@1", "--host", HOST)
     told["model"] = say("model", "declare", "north-lab/tutor-1", "--run", "north-lab/run-1")
     told["advisories"] = say("advisory", "add", incident_advisories(folder / "advisories"))
@@ -132,6 +134,7 @@ def _prove(told: Story) -> None:
     told["restored"] = say("restore", "from", folder / "backup", "--home", folder / "restored")
     release = told["seal"]["folder"]
     told["release"] = say("verify", release, "--signer", supplier, "--digest", told["seal"]["digest"])
+    told["ingest"] = say("ingest", release)
     told["fsck"] = say("fsck")
     told["rebuild"] = say("rebuild")
 
@@ -295,6 +298,11 @@ def test_every_verb_answers_in_json(story: Story) -> None:
     _swept(story)
     story.desk.home, home = story.folder / "restored", story.desk.home
     story.desk.json("restore", "accept", "--reason", "the old one is kept as evidence")
+    ended = ("quill-works/word-problems@1", "--reason", "replaced")
+    assert story.desk.json("retire", *ended)["entry"] > 0
+    assert story.desk.json("erase", *ended, "--dry-run")["shared_with"] == []
+    assert story["diff"]["unchanged"] == story["seal"]["rows"]
+    assert len(story["ingest"]["signers"]) == 2
     assert story.desk.json("fsck")["problems"] == []
     story.desk.home = home
     assert {path for path, _ in command_paths()} - story.desk.answered == {"demo", "witness run"}
