@@ -40,11 +40,8 @@ from safehold.readers.hf_reader import hf_dataset
 from safehold.readers.torch_reader import SealedLoader, SealedTorch, TorchPlan
 from safehold.vault.manifest import Field, Run
 from safehold.vault.seal import Prepared, SealOptions, prepare
-from tools import torch_peer
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))
-
 MEGABYTES = 256
 TORCH_IS_HERE = "SAFEHOLD_BENCH_TORCH"
 ROUNDS = 5
@@ -398,6 +395,9 @@ def measure(chosen: list[str], megabytes: int) -> None:
 
 def start_with_torch(megabytes: int) -> None:
     """The comparison that needs torch, in a process that finds it below ``.peers``."""
+    sys.path.append(str(ROOT))
+    from tools import torch_peer  # the folder of tools is not on a script's path
+
     reason = torch_peer.works()
     if reason is not None:
         print(f"torch's DataLoader: not measured: {reason}")
