@@ -130,6 +130,7 @@ def one_of_each() -> dict[str, Statement]:
             digest=digest("segment"),
         ),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
+        s.RefusalsCounted(**common, code="broker.token_signature", count=3, since=1, until=2),
         s.ReleaseStored(**common, release=release, location="s3://vault/quill-works/word-problems/1", endpoint=None),
         s.DatasetAdopted(
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,

@@ -18,10 +18,12 @@ from safehold.ledger.keys import PublicKey
 from safehold.model.errors import VerificationFailed
 from safehold.model.ids import KeyId, RequestId
 
-__all__ = ["KEYS_METHOD", "KEYS_PATH", "Proof", "RequestSigner", "sign_request", "verify_proof"]
+__all__ = ["HOLDS_PATH", "KEYS_METHOD", "KEYS_PATH", "LEASES_PATH", "Proof", "RequestSigner", "sign_request", "verify_proof"]
 
 KEYS_METHOD: Final = "POST"
 KEYS_PATH: Final = "/v1/keys"
+LEASES_PATH: Final = "/v1/leases"
+HOLDS_PATH: Final = "/v1/holds"
 
 
 class RequestSigner(Protocol):
@@ -46,23 +48,23 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     signature: bytes
 
 
-def _signature_base(body: bytes, created: int, nonce: str, key: str) -> bytes:
+def _signature_base(body: bytes, created: int, nonce: str, key: str, path: str) -> bytes:
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     return (
         f'"@method": {KEYS_METHOD}\n'
-        f'"@path": {KEYS_PATH}\n'
+        f'"@path": {path}\n'
         f'"content-digest": sha-256=:{digest}:\n'
         f'"@signature-params": ("@method" "@path" "content-digest");created={created};nonce="{nonce}";keyid="{key}";alg="ed25519"'
     ).encode()
 
 
-def sign_request(body: bytes, nonce: RequestId, created: int, signer: RequestSigner) -> Proof:
-    """Sign a request body with a host's key; ``created`` in whole seconds UTC."""
-    base = _signature_base(body, created, nonce, signer.key_id)
+def sign_request(body: bytes, nonce: RequestId, created: int, signer: RequestSigner, path: str = KEYS_PATH) -> Proof:
+    """Sign a request body with a host's key for one path; ``created`` in whole seconds UTC."""
+    base = _signature_base(body, created, nonce, signer.key_id, path)
     return Proof(created=created, nonce=nonce, key=signer.key_id, signature=signer.sign(base))
 
 
-def verify_proof(body: bytes, proof: Proof, key: PublicKey) -> Proof:
+def verify_proof(body: bytes, proof: Proof, key: PublicKey, path: str = KEYS_PATH) -> Proof:
     """Return ``proof`` if ``key`` made it over this body.
 
     Raises ``VerificationFailed``: ``broker.proof_key`` (another key) or ``ledger.signature``.
@@ -73,5 +75,5 @@ def verify_proof(body: bytes, proof: Proof, key: PublicKey) -> Proof:
             f"the request is signed by {proof.key}, which is not this host's key",
             "sign with the key that the host was registered with",
         )
-    key.verify(proof.signature, _signature_base(body, proof.created, proof.nonce, proof.key), "the request")
+    key.verify(proof.signature, _signature_base(body, proof.created, proof.nonce, proof.key, path), "the request")
     return proof

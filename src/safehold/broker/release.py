@@ -20,6 +20,7 @@ from typing import Protocol
 from safehold.broker.grants import VerifiedGrant, verify_grant
 from safehold.broker.policy import BrokerPolicy, Denial, Facts, decide, hold_subjects
 from safehold.broker.proof import Proof, verify_proof
+from safehold.broker.refusals import UNPROVEN_STEP, RefusalCounter
 from safehold.broker.request import KeyRequest, SealedKeys, parse_request
 from safehold.broker.sealing import seal_keys
 from safehold.ledger.keys import PublicKey
@@ -79,6 +80,11 @@ class Broker:
         self._clock = clock
         self._by = by
         self._policy = policy or BrokerPolicy()
+        self._counter: RefusalCounter | None = None
+
+    def count_unproven(self, counter: RefusalCounter) -> None:
+        """From now on refusals of steps 1 to 3 stand singly only as far as ``counter`` allows: see ``refusals``."""
+        self._counter = counter
 
     def release_keys(self, body: bytes, proof: Proof) -> SealedKeys:
         """Answer one request. Raises ``Refused`` with the refusal's entry, or ``StorageFailed`` if nothing can be recorded."""
@@ -234,6 +240,9 @@ class Broker:
 
     def _refuse(self, progress: _Progress, denial: Denial, cause: BaseException | None = None) -> SealedKeys:
         """Record a refusal unless it is recorded already, and raise it."""
+        counter = self._counter if denial.step <= UNPROVEN_STEP else None
+        if counter is not None and not counter.stands_singly(denial.code):
+            raise denial from cause
         if denial.entry is None:
             try:
                 statement = self._refusal(denial, progress.request, progress.grant, self._clock())

@@ -32,6 +32,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "grant": ("safehold.cli.grant", "Issue, narrow and list grants."),
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),
+    "serve": ("safehold.cli.serve", "Serve the broker over HTTP."),
     "inventory": ("safehold.cli.inventory", "Record what a host holds."),
     "advisory": ("safehold.cli.advisory", "Take in advisories; match them with inventories."),
     "exposure": ("safehold.cli.exposure", "Answer what an incident exposed."),

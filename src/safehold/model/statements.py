@@ -41,6 +41,7 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "MemberRegistered",
     "ModelDeclared",
     "PartyRegistered",
+    "RefusalsCounted",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -397,6 +399,7 @@ AnyStatement = (
     | DatasetAdopted
     | AdoptionSealed
     | AdoptionRemoved
+    | RefusalsCounted
 )
 
 

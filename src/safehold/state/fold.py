@@ -34,6 +34,7 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
+from safehold.state import fold_serve as _serve  # noqa: F401 - registers its functions
 from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 

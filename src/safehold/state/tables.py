@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 4
+PROJECTION_VERSION: Final = 5
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -103,5 +104,6 @@ TABLES: Final[tuple[Table, ...]] = (
         ("table", "begin"),
     ),
     *STORE_TABLES,
+    *SERVE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

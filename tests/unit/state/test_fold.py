@@ -29,7 +29,7 @@ HOME = {
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "model.declared": "model", "segment.sealed": "segment",
-    "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
+    "refusals.counted": "refusal_count", "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
     "adoption.removed": "adopted",
 }  # fmt: skip
 
