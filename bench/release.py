@@ -100,7 +100,7 @@ class World:
         self.broker = Broker(self.log, self.keys, grant_key.public_bytes, now, by)
 
     def _seal(self, parts: int, version: int, by: Any) -> Digest:
-        keys = {part_file_name(number, GROUP): new_part_key() for number in range(parts)}
+        keys = {part_file_name(version, number, GROUP): new_part_key() for number in range(parts)}
         manifest = _manifest(keys, version)
         body = manifest_bytes(manifest)
         release = sha256_digest(body)
@@ -157,6 +157,9 @@ def _manifest(keys: dict[str, bytes], version: int) -> Manifest:
         digest = sha256_digest(file.encode())
         parts.append(
             PartFile(
+                sealed=version,
+                tag="",
+                rows_root=None,
                 part=number,
                 group=GROUP,
                 file=file,
@@ -179,12 +182,15 @@ def _manifest(keys: dict[str, bytes], version: int) -> Manifest:
         purposes=(PURPOSE,),
         people=(),
         sources=(),
-        columns=(Field(name="text", type="string", nullable=False, omit=False, integers=False, fields=()),),
+        columns=(Field(name="text", type="string", nullable=False, omit=False, integers=False, json=False, fields=()),),
         groups=(ColumnGroup(name=GROUP, columns=("text",)),),
         record_id=RecordId(rule="record", column=None),
         compression="zstd",
         rows=len(parts),
+        part_rows=1,
         parts=tuple(parts),
+        runs=(),
+        sidecars=(),
     )
 
 

@@ -102,12 +102,12 @@ class MemorySource:
         """All of them."""
         return iter(self._batches)
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """What stands in for a file: there is none to hash."""
         rows = sum(batch.num_rows for batch in self._batches)
         size = sum(batch.nbytes for batch in self._batches)
         digest = Digest("sha256:" + "0" * 64)
-        return SourceFile(name="memory", format="parquet", sha256=digest, size=size, rows=rows, style=None)
+        return (SourceFile(name="memory", format="batches", sha256=digest, size=size, rows=rows, style=None),)
 
 
 def write_plain(batches: list[pa.RecordBatch], path: Path) -> None:

@@ -82,16 +82,26 @@ def make_manifest(dataset: DatasetId, version: int, keys: Mapping[str, bytes], g
     parts = []
     for number in range(len(keys) // len(groups)):
         for group in groups:
-            file = part_file_name(number, group)
+            file = part_file_name(version, number, group)
             aad = aad_text(party, dataset, version, number, group)
-            common: dict[str, Any] = {"part": number, "group": group, "file": file, "rows": 10, "size": 1000}
+            common: dict[str, Any] = {
+                "sealed": version,
+                "tag": "",
+                "rows_root": None,
+                "part": number,
+                "group": group,
+                "file": file,
+                "rows": 10,
+                "size": 1000,
+            }
             parts.append(
                 PartFile(
                     **common, sha256=sha256_digest(file.encode()), commitment=key_commitment(keys[file], aad), aad=aad
                 )
             )
     columns = tuple(
-        Field(name=group, type="string", nullable=False, omit=False, integers=False, fields=()) for group in groups
+        Field(name=group, type="string", nullable=False, omit=False, integers=False, json=False, fields=())
+        for group in groups
     )
     values: dict[str, Any] = {"dataset": dataset, "party": party, "purposes": ("training", "review")}
     return Manifest(
@@ -109,7 +119,10 @@ def make_manifest(dataset: DatasetId, version: int, keys: Mapping[str, bytes], g
         record_id=RecordId(rule="record", column=None),
         compression="zstd",
         rows=10 * (len(parts) // len(groups)),
+        part_rows=10,
         parts=tuple(parts),
+        runs=(),
+        sidecars=(),
     )
 
 
@@ -153,7 +166,7 @@ class World:
         return self.now
 
     def seal(self, dataset: DatasetId, parts: int, groups: Sequence[str] = GROUPS) -> Digest:
-        names = [part_file_name(number, group) for number in range(parts) for group in groups]
+        names = [part_file_name(1, number, group) for number in range(parts) for group in groups]
         keys = {file: sha256_digest(f"{dataset}{file}".encode()).encode()[-32:] for file in names}
         manifest = make_manifest(dataset, 1, keys, groups)
         body = manifest_bytes(manifest)

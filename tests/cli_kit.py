@@ -25,6 +25,9 @@ from safehold.cli.root import cli, run
 from safehold.inventory import agent
 from safehold.inventory.sweeps import run_agent
 from safehold.ledger.note import NoteVerifier
+from safehold.vault.store import parse_location
+from safehold.vault.store_probe import open_store
+from safehold.vault.store_s3 import S3Access
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -98,6 +101,7 @@ class Desk:
         self.home = folder / "home"
         self.clock = clock
         self.home_type: type[Home] = Home
+        self.access = S3Access()
         self.answered: set[str] = set()
         self.passphrase_file: Path | None = folder / "pass.txt"
         self.passphrase_file.write_text(PASSPHRASE + "\n")
@@ -109,6 +113,7 @@ class Desk:
             passphrase_file=self.passphrase_file,
             factory=lambda: _Factory(self),
             clock=self.clock,
+            open_store=lambda text: open_store(parse_location(text), self.access),
         )
 
     def __call__(self, *arguments: Any, code: int | None = 0) -> Said:

@@ -15,7 +15,8 @@ from safehold.ledger.log import Draft, Log
 from safehold.ledger.sqlite import SqliteStore
 from safehold.model.contents import Contents, Distribution, SkippedPath
 from safehold.model.encoding import canonical_bytes
-from safehold.model.ids import Digest, Subject
+from safehold.model.evidence import EvidenceRow, evidence_bytes
+from safehold.model.ids import Digest, Subject, sha256_digest
 from safehold.model.statements import (
     AdvisoryRecorded,
     AffectedClaim,
@@ -37,6 +38,13 @@ from safehold.model.statements import (
     Statement,
     SubjectCount,
     WindowClaim,
+)
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
 )
 from safehold.state.projection import StateProjector
 
@@ -227,13 +235,16 @@ class History:
         withdrawn=False,
         summary="malicious releases of litellm",
         affected=(("litellm", "1.82.7, 1.82.8"),),
+        document=None,
     ) -> int:
+        """``document``: bytes to keep as the document; else only a digest stands for it."""
+        kept = digest(f"{advisory} {version}") if document is None else sha256_digest(document)
         return self.add(
             AdvisoryRecorded(
                 t=t,
                 by=self.by,
                 advisory=advisory,
-                document=digest(f"{advisory} {version}"),
+                document=kept,
                 format="osv",
                 source="osv",
                 aliases=aliases,
@@ -245,7 +256,8 @@ class History:
                 published=t - HOUR,
                 modified=None,
                 withdrawn=withdrawn,
-            )
+            ),
+            payloads=[] if document is None else [document],
         )
 
     def finding(self, contents=BAD, advisory="PYSEC-2026-2", *, version=1, match="version", path="", t=KNOWN):
@@ -291,6 +303,60 @@ class History:
                 reason="clean again",
                 decision=f"d-{number:016x}",
             )
+        )
+
+    def evidence(self, topic, *rows, covers=None, subjects=(), unread=0, t=None) -> int:
+        """Rows of another system as (t, host, act, object, things); ``covers`` says for when they are complete."""
+        made = [EvidenceRow(t=a, host=b, actor="svc", act=c, object=d, things=tuple(e)) for a, b, c, d, e in rows]
+        body = evidence_bytes(made)
+        return self.add(
+            EvidenceRecorded(
+                t=t or KNOWN,
+                by=self.by,
+                topic=topic,
+                source="a log",
+                format="csv",
+                original=digest("file"),
+                rows=Digest("sha256:" + hashlib.sha256(body).hexdigest()),
+                count=len(made),
+                unread=unread,
+                since=made[0].t if made else None,
+                until=made[-1].t if made else None,
+                covers_from=covers[0] if covers else None,
+                covers_until=covers[1] if covers else None,
+                subjects=tuple(subjects),
+            ),
+            payloads=[body],
+        )
+
+    def credential(self, name, act, when, *, host=None, opens=None, rank="other", action="", proof=None) -> int:
+        return self.add(
+            CredentialNoted(
+                t=max(when, KNOWN),
+                by=self.by,
+                credential=name,
+                act=act,
+                at=when,
+                rank=rank,
+                host=host,
+                subject=opens,
+                action=action,
+                proof=proof,
+                words="",
+            )
+        )
+
+    def clock(self, name, when, advisory="PYSEC-2026-2") -> int:
+        return self.add(ClockNoted(t=when, by=self.by, clock=name, advisory=advisory, at=when, words="a call"))
+
+    def notice(self, to, when, advisory="PYSEC-2026-2") -> int:
+        return self.add(
+            NoticeSent(t=when, by=self.by, advisory=advisory, to=to, duty="contract", document=digest(to), at=when)
+        )
+
+    def check(self, name, outcome, when) -> int:
+        return self.add(
+            ReleaseChecked(t=when, by=self.by, release=digest(name), outcome=outcome, parts=2, at=when, words="")
         )
 
     def run(self, run, releases, t, host=None) -> int:

@@ -67,6 +67,9 @@ CONTENTS = (
 )
 
 
+EVIDENCE = b'[{"act":"GetObject","object":"s3://sets/a.jsonl","t":5}]'
+
+
 def one_of_each() -> dict[str, Statement]:
     """One statement of every kind, all about the same small world."""
     common: dict[str, Any] = {"t": 1_774_310_400_000_000, "by": BY}
@@ -131,6 +134,17 @@ def one_of_each() -> dict[str, Statement]:
         ),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
         s.RefusalsCounted(**common, code="broker.token_signature", count=3, since=1, until=2),
+        s.EvidenceRecorded(
+            **common, topic="storage", source="trail", format="csv", original=digest("trail"), rows=sha256_digest(EVIDENCE),
+            count=1, unread=0, since=5, until=5, covers_from=1, covers_until=9, subjects=("s3://sets/",),
+        ),
+        s.CredentialNoted(
+            **common, credential="k-1", act="opens", at=5, rank="cloud", host=None, subject=subject, action="",
+            proof=None, words="the CI's key",
+        ),
+        s.ClockNoted(**common, clock="awareness", advisory="PYSEC-2026-2", at=6, words="the report was read"),
+        s.NoticeSent(**common, advisory="PYSEC-2026-2", to="north-lab", duty="contract", document=document, at=7),
+        s.ReleaseChecked(**common, release=release, outcome="intact", parts=2, at=8, words=""),
         s.ReleaseStored(**common, release=release, location="s3://vault/quill-works/word-problems/1", endpoint=None),
         s.DatasetAdopted(
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,

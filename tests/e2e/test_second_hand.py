@@ -179,7 +179,7 @@ def test_what_the_advisory_names_is_found_and_the_release_is_exposed(story: Stor
     (release,) = exposure["releases"]
     assert (release["name"], release["verdict"]) == ("quill-works/word-problems@1", "exposed")
     assert story["open"]["entry"] in release["evidence"]
-    assert [answer["number"] for answer in exposure["answers"]] == [1, 3, 7, 14, 15, 17, 20, 22, 23]
+    assert [answer["number"] for answer in exposure["answers"]] == list(range(1, 24))
     assert "north-lab/tutor-1" in json.dumps(exposure["answers"])
     assert (story.folder / "report.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
     assert story["clean inventory"]["findings"] == 0
@@ -237,8 +237,38 @@ def _witness(story: Story) -> None:
     assert say("follow", folder / "witnessed", folder / "copy", "--once")["size"] == checked["size"]
 
 
+def _outside(story: Story) -> None:
+    """What other systems recorded, and what people noted."""
+    say, folder = story.desk.json, story.folder
+    log = folder / "egress.csv"
+    log.write_text("when,host,to\n2026-03-24T12:00:00Z,quill-works/ws-1,models.bad.example\nnever,x,y\n")
+    importing = (
+        "evidence",
+        "import",
+        log,
+        "--format",
+        "csv",
+        "--topic",
+        "egress",
+        "--map",
+        "t=when,object=to,host=host",
+    )
+    dry = say(*importing, "--dry-run")
+    taken = say(*importing, "--covers", "2026-03-24..2026-03-25")
+    assert (dry["rows"], dry["unread"], dry["with_host"], dry["entries"]) == (1, 1, 1, [])
+    assert say(*importing, "--covers", "2026-03-24..2026-03-25")["known"] is True
+    assert say("evidence", "list")["evidence"][0]["entry"] == taken["entries"][0]
+    say("evidence", "credential", "k-1", "--act", "reach", "--host", "quill-works/ws-1", "--at", "2026-03-01")
+    say("evidence", "clock", "awareness", "PYSEC-2026-2", "--at", "2026-03-26")
+    say("evidence", "notice", "PYSEC-2026-2", log, "--to", "north-lab")
+    say("evidence", "check", "quill-works/word-problems@1", "--outcome", "intact", "--parts", "8")
+    asked = say("exposure", "PYSEC-2026-2")
+    assert [one["number"] for one in asked["answers"]] == list(range(1, 24))
+
+
 def test_every_verb_answers_in_json(story: Story) -> None:
     _witness(story)
+    _outside(story)
     assert story.desk.json("log", "segment", "--all")["sealed"]
     assert story.desk.json("log", "query", "SELECT count(*) FROM key_release")["segments"] > 0
     story.desk.sweep("quill-works/ws-1", make_environment_of(story.folder / "ws"), "2026-03-01T00:00:00Z")

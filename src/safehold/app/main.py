@@ -9,12 +9,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, cast
 
-from safehold.app.settings import read_settings
+from safehold.app.settings import Settings, read_settings
 from safehold.cli.context import Session
 from safehold.cli.root import run
 
 if TYPE_CHECKING:
     from safehold.cli.context import HomeFactory
+    from safehold.vault.store import Store
 
 __all__ = ["main"]
 
@@ -22,6 +23,11 @@ __all__ = ["main"]
 def _factory() -> HomeFactory:
     # Late, so that `--help` does not pay for the ledger, the vault and their libraries.
     return cast("HomeFactory", importlib.import_module("safehold.app.wiring").HomeFactory())
+
+
+def _open_store(location: str, settings: Settings) -> Store:
+    # Late as well: few verbs reach for a store.
+    return cast("Store", importlib.import_module("safehold.app.stores").open_location(location, settings))
 
 
 def main() -> None:
@@ -36,5 +42,6 @@ def main() -> None:
         passphrase_file=settings.passphrase_file,
         factory=_factory,
         clock=lambda: time.time_ns() // 1000,
+        open_store=lambda location: _open_store(location, settings),
     )
     sys.exit(run(sys.argv[1:], session))

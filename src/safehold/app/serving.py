@@ -16,7 +16,7 @@ __all__ = ["serve_home"]
 def serve_home(path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
     """Serve the home at ``path``. Raises ``NotFound`` (``app.no_serve``) without the extra, and what ``serve`` raises."""
     try:
-        import uvicorn  # noqa: F401, PLC0415 - asked for here so that its absence is one line and not two processes' traces
+        import uvicorn  # noqa: F401 - asked for here so that its absence is one line and not two processes' traces
     except ImportError as error:
         raise NotFound(
             "app.no_serve",

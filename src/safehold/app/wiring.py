@@ -220,12 +220,12 @@ class HomeFactory:
             raise Conflict("app.home_exists", f"{path} is another home already", "choose another folder")
         return home
 
-    def serve(
-        self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]
-    ) -> None:
+    def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
         """Serve the home at ``path`` until a signal ends it. Raises ``NotFound`` (``app.no_home``) and what serving raises."""
         _read_home_file(path)
-        from safehold.app.serving import serve_home  # the vault process, which this module opens homes for, needs none of it
+        from safehold.app.serving import (
+            serve_home,
+        )  # the vault process, which this module opens homes for, needs none of it
 
         serve_home(path, wish, passphrase, told)
 

@@ -2,8 +2,9 @@
 
 1. seal into a staging folder (``vault.seal``): a crash leaves nothing but what the next run removes;
 2. wrap the part keys and keep them, durably: keys of a release that never comes are harmless;
-3. publish the folder by renaming it, then let the customer countersign it where its key is at hand;
-4. append ``release.sealed`` with the manifest as payload: **the commit point**. Before it no grant can open the
+3. publish the folder by renaming it, then let the customer countersign it where its key is at hand, then publish it in the
+   store where one is given (``vault.stored_release``: one conditional write);
+4. append ``release.sealed`` with the manifest as payload (and ``release.stored``): **the commit point**. Before it no grant can open the
    release, since the broker knows releases by the ledger alone.
 
 A crash between 3 and 4 leaves a whole folder without an entry. ``deliver`` finds it there, checks that it was made
@@ -23,7 +24,7 @@ from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
 from safehold.model.errors import Conflict, NotFound, Refused
 from safehold.model.ids import DatasetId, Digest, HostId, KeyId, PartyId, Purpose, Subject, party_of
-from safehold.model.statements import ReleaseSealed, SubjectCount
+from safehold.model.statements import ReleaseSealed, ReleaseStored, Statement, SubjectCount
 from safehold.state.standing import (
     ReleaseRow,
     active_holds,
@@ -35,6 +36,8 @@ from safehold.vault.groups import plan_groups
 from safehold.vault.manifest import Manifest, parse_manifest
 from safehold.vault.seal import Prepared, ReleaseSpec, SealOptions, prepare
 from safehold.vault.sources import Source
+from safehold.vault.store import Store
+from safehold.vault.stored_release import publish_folder
 from safehold.vault.verify import countersign, load_release, verify_release
 from safehold.vault.wrapped import WrappedKeys
 
@@ -94,9 +97,13 @@ CustomerKey = Callable[[PartyId], SigningKey | None]
 
 
 class Delivery:
-    """Delivers files into one home. ``by`` signs for the entries, ``clock`` gives µs UTC."""
+    """Delivers files into one home, and into ``store`` if one is given: a dataset's own place, probed.
 
-    def __init__(self, log: Log, place: Place, clock: Callable[[], int], by: KeyId) -> None:
+    ``by`` signs for the entries, ``clock`` gives µs UTC.
+    """
+
+    def __init__(self, log: Log, place: Place, clock: Callable[[], int], by: KeyId, store: Store | None = None) -> None:
+        self._store = store
         self._log = log
         self._place = place
         self._clock = clock
@@ -185,7 +192,7 @@ class Delivery:
         release = load_release(folder)
         for _ in source.batches():  # to its end: the source then knows its digest
             pass
-        same = [one.sha256 for one in release.manifest.sources] == [source.file().sha256]
+        same = [one.sha256 for one in release.manifest.sources] == [one.sha256 for one in source.files()]
         if not same or release.manifest.dataset != order.dataset:
             raise Conflict(
                 "assembly.other_folder",
@@ -205,6 +212,13 @@ class Delivery:
     def _record(self, folder: Path, order: DeliveryOrder, *, resumed: bool, countersigned: bool) -> Delivered:
         release = load_release(folder)
         manifest = release.manifest
+        stored: list[Statement] = []
+        if self._store is not None:
+            where = publish_folder(folder, self._store, self._clock()).location
+            copy = ReleaseStored(
+                t=self._clock(), by=self._by, release=release.digest, location=where, endpoint=self._store.endpoint
+            )
+            stored.append(copy)
 
         def propose(view: View) -> Draft:
             version, _, _ = _check_order(view, msgspec.structs.replace(order, version=manifest.version))
@@ -225,7 +239,7 @@ class Delivery:
                 purposes=manifest.purposes,
                 people=manifest.people,
             )
-            return Draft((statement,), (release.envelope.body,))
+            return Draft((statement, *stored), (release.envelope.body,))
 
         entry = self._log.append(propose)[0]
         return Delivered(manifest, release.digest, folder, entry, resumed, countersigned)

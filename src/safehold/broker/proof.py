@@ -18,7 +18,16 @@ from safehold.ledger.keys import PublicKey
 from safehold.model.errors import VerificationFailed
 from safehold.model.ids import KeyId, RequestId
 
-__all__ = ["HOLDS_PATH", "KEYS_METHOD", "KEYS_PATH", "LEASES_PATH", "Proof", "RequestSigner", "sign_request", "verify_proof"]
+__all__ = [
+    "HOLDS_PATH",
+    "KEYS_METHOD",
+    "KEYS_PATH",
+    "LEASES_PATH",
+    "Proof",
+    "RequestSigner",
+    "sign_request",
+    "verify_proof",
+]
 
 KEYS_METHOD: Final = "POST"
 KEYS_PATH: Final = "/v1/keys"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from safehold.ledger.storage import Entry
     from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
+    from safehold.vault.store import Store
     from safehold.vault.wrapped import WrappedKeys
 
 __all__ = ["Home", "HomeFactory", "Session", "session_of"]
@@ -119,9 +120,7 @@ class HomeFactory(Protocol):
         """A follower's home, made if there is none; ``Conflict`` if it is another's."""
         ...
 
-    def serve(
-        self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]
-    ) -> None:
+    def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
         """Serve an existing home until a signal ends it."""
         ...
 
@@ -134,6 +133,10 @@ class HomeFactory(Protocol):
         ...
 
 
+def _no_stores(location: str) -> Store:
+    raise InputInvalid("cli.stores", f"this session opens no stores: {location[:200]}")
+
+
 @dataclass
 class Session:
     """One run of the command line."""
@@ -143,6 +146,7 @@ class Session:
     passphrase_file: Path | None
     factory: Callable[[], HomeFactory]
     clock: Callable[[], int]
+    open_store: Callable[[str], Store] = _no_stores
     json: bool = False
     debug: bool = False
     output: Output | None = field(default=None, repr=False)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
+import msgspec
 
-from safehold.cli.context import session_of
-from safehold.cli.kinds import ADVISORY
-from safehold.cli.output import Painted, one_line
+from safehold.cli.context import Home, Session, session_of
+from safehold.cli.exposure_watch import differences, follow_head
+from safehold.cli.kinds import ADVISORY, parse_moment
+from safehold.cli.output import Painted, iso_time, one_line
+from safehold.exposure.as_of import view_as_of
 from safehold.exposure.case import load_case
 from safehold.exposure.html import report_html
 from safehold.exposure.report import Report, answer_all, report_json
 from safehold.exposure.text import Line, text_lines
 from safehold.ledger.export import write_file
-from safehold.model.errors import StorageFailed
+from safehold.model.errors import InputInvalid, StorageFailed
 from safehold.model.ids import AdvisoryId
 
 __all__ = ["coloured", "command", "write_report"]
@@ -37,24 +40,63 @@ _COLOURS: Final[dict[str, str]] = {
 @click.command("exposure", epilog="Example: safehold exposure PYSEC-2026-2 --html report.html")
 @click.argument("advisory", type=ADVISORY, required=False)
 @click.option("--window", help="The source whose window counts (default: the widest of all claims).")
+@click.option("--as-of", "as_of", help="Answer as it was known at this time: 2026-03-25 or 2026-03-25T09:00:00Z.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Also write one self-contained HTML file.")
 @click.option("--tables/--no-tables", default=True, help="Show the table under each answer.")
+@click.option("--watch", is_flag=True, help="Answer again whenever the ledger has grown, and say what is different.")
+@click.option("--every", type=click.FloatRange(min=0.05), default=2.0, help="With --watch: seconds between looks. [2]")
 @click.pass_context
-def command(
-    context: click.Context, advisory: AdvisoryId | None, window: str | None, html_file: Path | None, tables: bool
-) -> None:
+def command(context: click.Context, /, advisory: AdvisoryId | None, **given: Any) -> None:
     """Answer what an incident exposed: which releases, by which hosts, in which hours; and what was not seen.
 
     ADVISORY names the incident; left out, the only one that is known is taken. Verdicts: exposed, held, not held
     (observed), unknown (not observed). Unknown never means not affected.
     """
     session = session_of(context)
-    with session.open_home() as home, home.log.view() as view:
-        report = answer_all(load_case(view, advisory, home.clock(), window))
+    wish = _Wish(advisory=advisory, window=given["window"], as_of=given["as_of"])
+    if given["watch"]:
+        if given["as_of"] is not None:
+            raise InputInvalid("cli.watch_as_of", "a time that has passed does not change", "leave out one of the two")
+        _watch(session, wish, given["every"])
+        return
+    with session.open_home() as home:
+        report = _answer(home, wish)
+    html_file: Path | None = given["html_file"]
     if html_file is not None:
         write_report(report, html_file)
-    lines = coloured(text_lines(report, tables=tables), sys.stdout.isatty())
+    lines = coloured(text_lines(report, tables=given["tables"]), sys.stdout.isatty())
     session.out.result(report_json(report), [*lines, *([f"Report: {html_file}"] if html_file else [])])
+
+
+class _Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked."""
+
+    advisory: AdvisoryId | None
+    window: str | None
+    as_of: str | None = None
+
+
+def _answer(home: Home, wish: _Wish) -> Report:
+    now = home.clock()
+    with home.log.view() as view:
+        if wish.as_of is None:
+            return answer_all(load_case(view, wish.advisory, now, wish.window))
+        at = min(parse_moment(wish.as_of, now), now)
+        with view_as_of(view, at) as cut:
+            return answer_all(load_case(cut, wish.advisory, at, wish.window))
+
+
+def _watch(session: Session, wish: _Wish, every: float) -> None:
+    """The headline first, then differences; with ``--json`` a document a change. Ends when it is interrupted."""
+    with session.open_home() as home:
+        before: Report | None = None
+        for size in follow_head(home.log, every):
+            report = _answer(home, wish)
+            changed = [report.headline] if before is None else differences(before, report)
+            if changed:
+                document = {"now": report.now, "size": size, "headline": report.headline, "changed": changed}
+                session.out.result(document, [f"{iso_time(report.now)} #{size}", *(f"  {line}" for line in changed)])
+            before = report
 
 
 def write_report(report: Report, path: Path) -> None:

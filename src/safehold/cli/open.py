@@ -14,10 +14,11 @@ from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
+from safehold.cli.stores import fetched_folder, named_release
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
-from safehold.state.standing import find_grant, resolve_release
+from safehold.state.standing import find_grant
 from safehold.vault.output import OutputFormat, write_records
 
 __all__ = ["command"]
@@ -49,7 +50,7 @@ def command(
     member: MemberId | None,
     key: Path | None,
 ) -> None:
-    """Open RELEASE (PARTY/DATASET@VERSION) and write its records to a new file.
+    """Open RELEASE (PARTY/DATASET@VERSION, or where it lies: s3://BUCKET/PREFIX/PARTY/DATASET/VERSION) into a new file.
 
     The broker decides by grant, holds and the host's newest inventory; each answer, yes or no, is an entry.
     """
@@ -57,8 +58,9 @@ def command(
     form = _output_form(out)
     file = read_grant_file(grant_file)
     with session.open_home() as home:
+        found = named_release(session, home, release)
+        row = found[0]
         with home.log.view() as view:
-            row = resolve_release(view, release)
             grant = find_grant(view, file.grant)
         covered = grant.groups if grant else row.groups
         chosen = words(groups) if groups else [group for group in row.groups if group in covered]
@@ -72,8 +74,10 @@ def command(
         )
         signer = host_signer(home, host, key)
         broker = home.broker(session.read_passphrase)
-        opening = open_with_broker(home.release_folder(row.dataset, row.version), order, broker, signer, home.clock)
-        written = write_records(opening.opened, out, form)
+        # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
+        with fetched_folder(session, home, found, list(order.groups), out) as folder:
+            opening = open_with_broker(folder, order, broker, signer, home.clock)
+            written = write_records(opening.opened, out, form)
     document = {
         "release": release,
         "digest": row.release,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
 from safehold.cli.context import Home, Session, session_of
 from safehold.cli.keys import party_signer
 from safehold.cli.kinds import DATASET, HOST, words
+from safehold.cli.stores import dataset_store
 from safehold.ledger.keys import SigningKey
 from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
@@ -22,6 +24,8 @@ from safehold.vault.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from safehold.vault.store import Store
 
 __all__ = ["command"]
 
@@ -45,6 +49,8 @@ __all__ = ["command"]
 )
 @click.option("--order", help="The customer's order number.")
 @click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
+@click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
+@click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
 @click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")
 @click.option("--dry-run", is_flag=True, help="Show columns, groups and version, and write nothing.")
 @click.pass_context
@@ -60,6 +66,8 @@ def command(
     classification: str,
     order: str | None,
     record_id: str | None,
+    store: str | None,
+    no_copy: bool,
     again: bool,
     dry_run: bool,
 ) -> None:
@@ -68,6 +76,10 @@ def command(
     Interrupted or killed, it has published nothing that is not whole: run the same command again.
     """
     session = session_of(context)
+    if no_copy and store is None:
+        raise InputInvalid(
+            "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"
+        )
     wish = DeliveryOrder(
         dataset=dataset,
         groups=_groups(groups),
@@ -80,7 +92,8 @@ def command(
         again=again,
     )
     with session.open_home() as home:
-        delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by)
+        shelf = _shelf(session, store, dataset, probe=not dry_run)
+        delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by, shelf)
         read = open_source(source)
         if dry_run:
             _show_plan(session, delivery.plan(read, wish))
@@ -91,7 +104,16 @@ def command(
         watched = Watched(read, _progress(session, read.size_hint))
         delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(_made_key, home))
         session.out.progress_done()
+        if no_copy and shelf is not None:
+            shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
     _show(session, delivered)
+
+
+def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bool) -> Store | None:
+    """The dataset's place in the store; a dry run reads its location alone, since a probe writes."""
+    if store is None:
+        return None
+    return dataset_store(session, store, dataset) if probe else session.open_store(store)
 
 
 def _made_key(home: Home, party: PartyId) -> SigningKey | None:

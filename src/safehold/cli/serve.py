@@ -21,7 +21,9 @@ __all__ = ["command"]
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--publish-log", is_flag=True, help="Serve entries and payloads to everyone; hashes are served anyway.")
 @click.option("--elsewhere", multiple=True, metavar="URL", help="Another broker of this ledger, told to who must wait.")
-@click.option("--kms-port", type=click.IntRange(1, 65_535), multiple=True, help="A TCP port that the keys' service is on.")
+@click.option(
+    "--kms-port", type=click.IntRange(1, 65_535), multiple=True, help="A TCP port that the keys' service is on."
+)
 @click.pass_context
 def command(
     context: click.Context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +14,18 @@ from safehold.cli.output import iso_time
 from safehold.ledger.audit import audit_export, read_verifier
 from safehold.ledger.cosignature import Cosignature
 from safehold.ledger.export import CHECKPOINT_FILE
+from safehold.ledger.keys import PublicKey
 from safehold.ledger.note import NoteVerifier
 from safehold.ledger.policy import Policy
 from safehold.ledger.receipt import verify_receipt
 from safehold.model.encoding import decode_canonical, pretty_json
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError
 from safehold.model.ids import Digest, parse_digest
+
+if TYPE_CHECKING:
+    from safehold.vault.store import Location
+    from safehold.vault.stored_release import VerifiedStored
+    from safehold.vault.verify import VerifiedRelease
 
 __all__ = ["command"]
 
@@ -30,7 +37,7 @@ _MAX_RECEIPT_BYTES = 4 << 20
 @click.command(
     "verify", epilog="Example: safehold verify ledger-copy/ --verifier 'my-lab.example/custody+1a2b3c4d+AbCd…'"
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--verifier", help="The ledger's verifier line, as its operator gave it to you (ledgers and receipts).")
 @click.option("--signer", type=click.Path(path_type=Path), help="The supplier's public key (.pub) (releases).")
 @click.option("--digest", help="The release's digest, as the ledger names it (releases).")
@@ -40,17 +47,37 @@ _MAX_RECEIPT_BYTES = 4 << 20
 @click.pass_context
 def command(
     context: click.Context,
-    path: Path,
+    path: str,
     verifier: str | None,
     signer: Path | None,
     digest: str | None,
     policy: Path | None,
 ) -> None:
-    """Verify PATH: a folder made by `log export`, the folder of a release, or a .tlog-proof receipt.
+    """Verify PATH: a folder made by `log export`, the folder of a release, its place in a store (s3://…), or a .tlog-proof receipt.
 
     Everything is recomputed from the bytes. Exit code 4 says that something does not hold, and what.
     """
     session = session_of(context)
+    wanted = parse_digest(digest) if digest else None
+    if "://" in path or (Path(path).parent / "parts").is_dir():
+        # Late: the auditor of a ledger needs no Arrow.
+        from safehold.cli.stores import stored_place
+
+        place = stored_place(path)
+        if place is not None:
+            _verify_stored(session, place, _supplier_key(signer), wanted)
+            return
+    _verify_local(session, Path(path), verifier, signer, wanted, read_policy(policy) if policy else None)
+
+
+def _verify_local(
+    session: Session,
+    path: Path,
+    verifier: str | None,
+    signer: Path | None,
+    digest: Digest | None,
+    witnesses: Policy | None,
+) -> None:
     if not path.exists():
         raise NotFound("cli.verify_path", f"there is nothing at {path}", "name a folder or a receipt")
     if path.is_dir() and not any((path / name).exists() for name in (_MANIFEST, CHECKPOINT_FILE, _TILES)):
@@ -59,11 +86,10 @@ def command(
             f"{path} is neither an exported ledger nor a release",
             "name a folder made by `log export`, or the folder of one release",
         )
-    witnesses = read_policy(policy) if policy else None
     if path.is_file():
         _verify_receipt(session, path, verifier, witnesses)
     elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
-        _verify_release(session, path, signer, parse_digest(digest) if digest else None)
+        _verify_release(session, path, _supplier_key(signer), digest)
     else:
         _verify_ledger(session, path, verifier, witnesses)
 
@@ -104,17 +130,31 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     session.out.result(document, [*lines, *([f"  NOTE: {warning}"] if warning else [])])
 
 
-def _verify_release(session: Session, folder: Path, signer: Path | None, digest: Digest | None) -> None:
-    # Late: the auditor of a ledger needs no Arrow.
-    from safehold.vault.verify import verify_release
-
+def _supplier_key(signer: Path | None) -> PublicKey:
     if signer is None:
         raise InputInvalid(
             "cli.verify_signer",
             "whose signature must stand on the release?",
             "give the supplier's key: --signer FILE.pub",
         )
-    report = verify_release(folder, read_public_key(signer), expected=digest)
+    return read_public_key(signer)
+
+
+def _verify_stored(session: Session, place: Location, supplier: PublicKey, digest: Digest | None) -> None:
+    from safehold.vault.stored_release import verify_stored
+
+    report = verify_stored(session.open_store(place.parent.url), place.name, supplier, expected=digest)
+    _show_release(session, report, digest)
+
+
+def _verify_release(session: Session, folder: Path, supplier: PublicKey, digest: Digest | None) -> None:
+    # Late: the auditor of a ledger needs no Arrow.
+    from safehold.vault.verify import verify_release
+
+    _show_release(session, verify_release(folder, supplier, expected=digest), digest)
+
+
+def _show_release(session: Session, report: VerifiedRelease | VerifiedStored, digest: Digest | None) -> None:
     manifest = report.release.manifest
     name = f"{manifest.dataset}@{manifest.version}"
     document = {

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from safehold.exposure.case_outside import read_indicators, read_outside, read_promises
 from safehold.exposure.facts import (
     AdvisoryVersion,
     Case,
@@ -88,6 +89,8 @@ def load_case(view: View, advisory: str | None, now: int, window: str | None = N
         models=_models(view),
         contents=tuple(_contents(view, name) for name in sorted({finding.inventory for finding in findings})),
         skipped=_skipped(view),
+        indicators=read_indicators(view, versions),
+        **read_outside(view, incident, span),
     )
 
 
@@ -145,9 +148,9 @@ def _observations(view: View) -> tuple[Observation, ...]:
     blind = {row[0] for row in _skipped_rows(view) if row[1] in BLINDING}
     readable = {name for name, known in view.rows(sql) if name not in blind and (known or _is_empty(view, name))}
     rows = view.rows(
-        "SELECT idx, host, environment, inventory, since, until, largest_gap FROM observation ORDER BY idx"
+        "SELECT idx, host, environment, inventory, since, until, largest_gap, t FROM observation ORDER BY idx"
     )
-    return tuple(_struct(Observation, (*row, row[3] in readable)) for row in rows)
+    return tuple(_struct(Observation, (*row[:7], row[3] in readable, row[7])) for row in rows)
 
 
 def _is_empty(view: View, inventory: str) -> bool:
@@ -189,7 +192,12 @@ def _hosts(
 ) -> tuple[Host, ...]:
     """All hosts; one that others name and that was never registered is not left out: it promised no sweeps."""
     rows = view.rows("SELECT host, party, expected_every, idx, t FROM host ORDER BY host")
-    hosts = {row[0]: _struct(Host, row) for row in rows}
+    promises = read_promises(view)
+    hosts = dict[str, Host]()
+    for row in rows:
+        made = promises.get(row[0], ())
+        known = min((promise.t for promise in made), default=row[4])
+        hosts[row[0]] = _struct(Host, (*row[:4], min(known, row[4]), made if len(made) > 1 else ()))
     first = dict[str, int]()
     named = [(one.host, one.since) for one in observations]
     named += [(one.host, one.t) for one in key_releases]

@@ -11,6 +11,17 @@ from typing import Final
 
 import msgspec
 
+from safehold.exposure.facts_outside import (
+    Check,
+    Clock,
+    CredentialNote,
+    EvidenceLine,
+    EvidenceSource,
+    Hook,
+    Indicators,
+    Notice,
+    Promise,
+)
 from safehold.model.statements import AffectedClaim, SubjectCount, WindowClaim
 
 __all__ = [
@@ -95,19 +106,24 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """A host: ``expected_every`` seconds between its sweeps, registered at ``t`` (``idx`` None: never registered)."""
+    """A host: ``expected_every`` seconds between its sweeps, registered at ``t`` (``idx`` None: never registered).
+
+    ``promises``: every registration of it with what it promised, where there was more than one.
+    """
 
     host: str
     party: str
     expected_every: int
     idx: int | None
     t: int
+    promises: tuple[Promise, ...] = ()
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """One environment of a host held ``inventory`` from ``since`` to ``until``, seen every ``largest_gap`` µs or oftener.
 
-    ``readable`` False: the contents are not here, so nothing can be said about what they did not hold.
+    ``readable`` False: the contents are not here, so nothing can be said about what they did not hold. ``received``:
+    when the report reached the ledger (None: not known); it cannot have seen anything later.
     """
 
     idx: int
@@ -118,6 +134,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     largest_gap: int = 0
     readable: bool = True
+    received: int | None = None
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -301,3 +318,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...] = ()
     contents: tuple[Contents, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    indicators: Indicators = Indicators()
+    evidence: tuple[EvidenceSource, ...] = ()
+    evidence_lines: tuple[EvidenceLine, ...] = ()
+    credential_notes: tuple[CredentialNote, ...] = ()
+    clocks: tuple[Clock, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    checks: tuple[Check, ...] = ()
+    hooks: tuple[Hook, ...] = ()

@@ -92,7 +92,9 @@ def choose_window(claims: Sequence[Window], source: str | None) -> tuple[Span | 
             )
     if not chosen:
         return None, "no source claims a window"
-    return Span(min(claim.start for claim in chosen), max(claim.end for claim in chosen)), words
+    # A claim with its ends the wrong way round still names both: the widest reading of it counts.
+    ends = [end for claim in chosen for end in (claim.start, claim.end)]
+    return Span(min(ends), max(ends)), words
 
 
 def incident_title(versions: Sequence[AdvisoryVersion]) -> str:

@@ -81,9 +81,22 @@ class _Environment(msgspec.Struct, frozen=True):
     last: int | None
 
 
-def tolerance(host: Host) -> int:
-    """How long a host may be silent before the silence counts, in µs."""
-    return _SWEEPS_MISSED * host.expected_every * _SECOND
+def tolerance(host: Host, during: Span | None = None) -> int:
+    """How long a host may be silent before the silence counts, in µs: by its newest promise, or the strictest ``during``.
+
+    A promise holds until the next registration replaces it; the first one holds before it too.
+    """
+    every = host.expected_every
+    if during is not None and host.promises:
+        made = sorted(host.promises, key=lambda promise: promise.t)
+        ends = [promise.t for promise in made[1:]] + [max(during.end, made[-1].t) + 1]
+        starts = [min(during.start, made[0].t), *(promise.t for promise in made[1:])]
+        every = min(
+            promise.every
+            for promise, start, end in zip(made, starts, ends, strict=True)
+            if start <= during.end and end > during.start
+        )
+    return _SWEEPS_MISSED * every * _SECOND
 
 
 def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -181,7 +194,7 @@ def _judge(
         span
         for observation in observations
         if observation.readable and observation.inventory not in findings
-        for span in _clean_evidence(observation, tolerance(host), case.now)
+        for span in _clean_evidence(host, observation, case.now)
     )
     # Where two reports contradict each other, the bad one is believed: the clean one bounds nothing there.
     clean = _without(clean, merge_spans(_bad_evidence(observation, case.now) for observation in bad))
@@ -191,18 +204,25 @@ def _judge(
     return _Environment(runs, unknown, unobserved, seen[-1].end if seen else None)
 
 
-def _clean_evidence(observation: Observation, allowed: int, now: int) -> list[Span]:
-    """When the segment shows the absence of the thing. A time after ``now`` shows nothing: that clock is wrong."""
-    if observation.since > min(observation.until, now):
+def _clean_evidence(host: Host, observation: Observation, now: int) -> list[Span]:
+    """When the segment shows the absence of the thing. A time after it was received shows nothing: that clock is wrong."""
+    last = _seen_until(observation, now)
+    end = min(observation.until, last)
+    if observation.since > end:
         return []
-    end = min(observation.until, now)
-    if observation.largest_gap <= allowed:
+    if observation.largest_gap <= tolerance(host, Span(observation.since, end)):
         return [Span(observation.since, end)]
-    return [Span(at, at) for at in (observation.since, observation.until) if at <= now]
+    return [Span(at, at) for at in (observation.since, observation.until) if at <= last]
+
+
+def _seen_until(observation: Observation, now: int) -> int:
+    """No report has seen anything after it was received, whatever its clock says."""
+    return now if observation.received is None else min(observation.received, now)
 
 
 def _bad_evidence(observation: Observation, now: int) -> Span:
-    start, end = sorted((min(observation.since, now), min(observation.until, now)))
+    last = _seen_until(observation, now)
+    start, end = sorted((min(observation.since, last), min(observation.until, last)))
     return Span(start, end)
 
 
@@ -279,7 +299,8 @@ def _unobserved(case: Case, host: Host, seen: Sequence[Span]) -> tuple[tuple[Spa
     edges = [(None, seen[0].start), *((a.end, b.start) for a, b in pairwise(seen))]
     for after, before in (*edges, (seen[-1].end, case.now)):
         gap = Span(start if after is None else max(after, start), before)
-        if gap.start >= gap.end or gap.end - (gap.start if after is None else after) <= tolerance(host):
+        whole = Span(gap.start if after is None else min(after, gap.end), gap.end)
+        if gap.start >= gap.end or whole.end - whole.start <= tolerance(host, whole):
             continue
         unobserved.append(gap)
         if case.window is None:

@@ -7,7 +7,9 @@ which the host held the thing (verdict *exposed*) or may have held it unseen (ve
 2. **lease**: keys were released before, and their lease ran into that time;
 3. **sealed**: the release was sealed on the host in that time, so its plaintext was there;
 4. **credential**: a grant by which the host could open the release was usable in that time. It counts until the
-   grant ended or a hold stopped it, whatever the thing did, since a credential can be copied.
+   grant ended or a hold stopped it, whatever the thing did, since a credential can be copied;
+5. **lateral**: a credential that was noted to be in reach in that time opens the release, or its dataset. What lies
+   behind another host that such a credential opens is only possible, and so *unknown* (``lateral``).
 
 A pair without such a way has the verdict of its host: *held* if the host held the thing, *unknown* if it may have,
 *not held* if it was looked at throughout.
@@ -22,6 +24,7 @@ import msgspec
 
 from safehold.exposure.credentials import Usable, find_grants, usable_times
 from safehold.exposure.facts import Case, Grant, Host, KeyRelease, Release, Span
+from safehold.exposure.lateral import Target, find_targets, opens_release, opens_through_host
 from safehold.exposure.presence import Presence
 from safehold.exposure.verdict import Verdict
 from safehold.exposure.words import count_words, list_words, span_words, time_words
@@ -30,7 +33,7 @@ __all__ = ["Pair", "Way", "WayKind", "find_pairs"]
 
 _MOST_TOLD: Final = 5
 
-WayKind = Literal["opened", "lease", "sealed", "credential"]
+WayKind = Literal["opened", "lease", "sealed", "credential", "lateral"]
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +69,8 @@ class _Meeting(msgspec.Struct, frozen=True):
     release: Release
     key_releases: tuple[KeyRelease, ...]
     grants: tuple[tuple[Grant, tuple[Usable, ...]], ...]
+    lateral: tuple[Way, ...] = ()
+    lateral_possible: tuple[Way, ...] = ()
 
     @property
     def sealed_here(self) -> bool:
@@ -81,27 +86,34 @@ def find_pairs(case: Case, presences: Iterable[Presence]) -> tuple[Pair, ...]:
     pairs = list[Pair]()
     for presence in presences:
         host = hosts[presence.host]
+        held = find_targets(case, host.host, presence.held) if presence.held else ()
+        unseen = find_targets(case, host.host, presence.unknown) if presence.unknown else ()
         for release in case.releases:
             grants = tuple(
                 (grant, usable_times(case, host, release, grant)) for grant in find_grants(case, host, release)
             )
-            meeting = _Meeting(host, release, tuple(opened.get((host.host, release.release), ())), grants)
-            if meeting.key_releases or grants or meeting.sealed_here:
+            ways, possible = _lateral(case, hosts, release, held)
+            beside = _lateral(case, hosts, release, unseen) if unseen else ((), ())
+            own = tuple(opened.get((host.host, release.release), ()))
+            meeting = _Meeting(host, release, own, grants, ways, (*possible, *beside[0], *beside[1]))
+            if meeting.key_releases or grants or meeting.sealed_here or meeting.lateral or meeting.lateral_possible:
                 pairs.append(_judge(meeting, presence))
     return tuple(sorted(pairs, key=lambda pair: (pair.host, pair.release)))
 
 
 def _judge(meeting: _Meeting, presence: Presence) -> Pair:
-    ways = _find_ways(meeting, presence.held)
+    ways = _find_ways(meeting, presence.held) + meeting.lateral
     known = {(way.kind, way.entries) for way in ways}
-    possible = tuple(way for way in _find_ways(meeting, presence.unknown) if (way.kind, way.entries) not in known)
+    maybe = _find_ways(meeting, presence.unknown) + meeting.lateral_possible
+    possible = tuple(way for way in maybe if (way.kind, way.entries) not in known)
     entries = {entry for way in (*ways, *possible) for entry in way.entries}
     if ways:
         verdict: Verdict = "exposed"
         words = _ways_words(ways)
     elif possible:
         verdict = "unknown"
-        words = "if it was there unseen: " + _ways_words(possible)
+        alone = presence.held and all(way.kind == "lateral" for way in possible)
+        words = ("" if alone else "if it was there unseen: ") + _ways_words(possible)
     else:
         verdict = presence.verdict
         words, entries = _no_way(meeting, presence)
@@ -116,10 +128,29 @@ def _judge(meeting: _Meeting, presence: Presence) -> Pair:
     )
 
 
+def _lateral(
+    case: Case, hosts: dict[str, Host], release: Release, targets: Sequence[Target]
+) -> tuple[tuple[Way, ...], tuple[Way, ...]]:
+    """Ways by credentials that were noted: those that open the release, and those that lead to a host that could."""
+    ways, possible = list[Way](), list[Way]()
+    for target in targets:
+        direct = opens_release(target, release)
+        behind = "" if direct else opens_through_host(case, target, hosts, release)
+        if direct or behind:
+            words = f"by credentials in reach: {target.path}" + (f"; {behind}" if behind else "")
+            start = max(target.start, release.t)
+            way = Way(
+                kind="lateral", words=words, entries=target.entries, start=start,
+                end=min(target.end, max(case.now, start)), key_releases=0,
+            )  # fmt: skip
+            (ways if direct and target.direct else possible).append(way)
+    return tuple(ways), tuple(possible)
+
+
 def _ways_words(ways: Sequence[Way]) -> str:
     """The ways in words; of many key releases the first and the last are told, and how many there are."""
     said = list[str]()
-    for kind in ("opened", "lease", "sealed", "credential"):
+    for kind in ("opened", "lease", "sealed", "credential", "lateral"):
         alike = [way for way in ways if way.kind == kind]
         if kind in ("opened", "lease") and len(alike) > _MOST_TOLD:
             said.append(

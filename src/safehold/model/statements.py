@@ -41,6 +41,13 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_outside import (
+    ClockNoted,
+    CredentialNoted,
+    EvidenceRecorded,
+    NoticeSent,
+    ReleaseChecked,
+)
 from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
@@ -51,9 +58,12 @@ __all__ = [
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
+    "ClockNoted",
+    "CredentialNoted",
     "DatasetAdopted",
     "DatasetRegistered",
     "DecisionMade",
+    "EvidenceRecorded",
     "FindingRecorded",
     "GrantIssued",
     "HoldLifted",
@@ -67,8 +77,10 @@ __all__ = [
     "LedgerRestored",
     "MemberRegistered",
     "ModelDeclared",
+    "NoticeSent",
     "PartyRegistered",
     "RefusalsCounted",
+    "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
     "RunDeclared",
@@ -395,6 +407,11 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | EvidenceRecorded
+    | CredentialNoted
+    | ClockNoted
+    | NoticeSent
+    | ReleaseChecked
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed

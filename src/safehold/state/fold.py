@@ -34,6 +34,7 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
+from safehold.state import fold_outside as _outside  # noqa: F401 - registers its functions
 from safehold.state import fold_serve as _serve  # noqa: F401 - registers its functions
 from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
@@ -72,7 +73,8 @@ def _(statement: MemberRegistered, at: Place) -> list[RowChange]:
 
 @fold_statement.register
 def _(statement: HostRegistered, at: Place) -> list[RowChange]:
-    return [put("host", statement, at.index)]
+    # Every registration is kept beside the newest: what a host promised before, and since when it is known, still counts.
+    return [put("host", statement, at.index), put("host_registration", statement, at.index, key=...)]
 
 
 @fold_statement.register

@@ -45,6 +45,7 @@ __all__ = [
     "list_hosts",
     "list_releases",
     "read_inventories",
+    "release_stores",
     "request_used",
     "resolve_release",
 ]
@@ -192,6 +193,12 @@ def resolve_release(view: View, name: str) -> ReleaseRow:
         known = ", ".join(release.name for release in list_releases(view, dataset)) or "none yet"
         raise NotFound("state.no_release", f"there is no release {name}", f"releases of {dataset}: {known}")
     return _release(rows[0])
+
+
+def release_stores(view: View, release: Digest) -> tuple[str, ...]:
+    """The locations of copies of a release that entries name, the newest first."""
+    sql = "SELECT location FROM release_store WHERE release = ? ORDER BY idx DESC"
+    return tuple(str(row[0]) for row in view.rows(sql, release))
 
 
 _GRANT_COLUMNS = '"grant", party, host, dataset, groups, purposes, not_before, until, token, revocation, idx'

@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 5
+PROJECTION_VERSION: Final = 6
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -103,6 +104,7 @@ TABLES: Final[tuple[Table, ...]] = (
         columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
         ("table", "begin"),
     ),
+    *OUTSIDE_TABLES,
     *STORE_TABLES,
     *SERVE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),

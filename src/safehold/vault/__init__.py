@@ -13,6 +13,7 @@ The room knows nothing of people, grants or policy. Its public face, a module a 
 ``output``      write them to JSONL, CSV or Parquet
 ``kek``         the key that wraps part keys, in a file behind a passphrase
 ``keystore``    wrapped part keys, durable and erasable
+``store``       where sealed bytes lie: a folder or a bucket
 ==============  ==========================================================================
 
 Nothing is imported here, so that a command which needs no vault does not pay for Arrow.

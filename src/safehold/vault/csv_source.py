@@ -52,9 +52,9 @@ class CsvSource:
         """See ``Source``."""
         return self._file.size // 3
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
-        return SourceFile(
+        one = SourceFile(
             name=self._file.name,
             format="csv",
             sha256=self._file.sha256,
@@ -62,6 +62,7 @@ class CsvSource:
             rows=self._rows,
             style=self._style.found(),
         )
+        return (one,)
 
     def _learn(self) -> tuple[Field, ...]:
         header: list[str] | None = None
@@ -79,7 +80,8 @@ class CsvSource:
         if header is None or not self._rows:
             raise InputInvalid("vault.no_records", f"{self._file.name} holds no records", "name another file")
         return tuple(
-            Field(name=name, type="string", nullable=False, omit=False, integers=False, fields=()) for name in header
+            Field(name=name, type="string", nullable=False, omit=False, integers=False, json=False, fields=())
+            for name in header
         )
 
     def _check_header(self, names: list[str]) -> list[str]:

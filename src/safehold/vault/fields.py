@@ -1,21 +1,23 @@
 """Between Arrow and the manifest: schemas described, schemas built, records given back as they came.
 
 Parquet files keep Arrow's exact schema themselves, encrypted. The manifest's ``Field`` tree is its description
-for people and checks, plus the rules that Arrow cannot hold (absent members, whole numbers in double columns).
+for people and checks, plus the rules that Arrow cannot hold (absent members, whole numbers in double columns, values of several types).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 
 from safehold.model.errors import InputInvalid
 from safehold.vault.manifest import Field
 from safehold.vault.shapes import RESERVED
 
-__all__ = ["arrow_schema", "describe", "records", "same_types"]
+__all__ = ["arrow_schema", "describe", "records", "same_types", "sealed_form", "stored"]
 
 _LEAVES: Final[dict[str, Any]] = {
     "null": pa.null(),
@@ -43,7 +45,7 @@ def _arrow_type(field: Field) -> pa.DataType:
 
 
 def describe(schema: pa.Schema) -> tuple[Field, ...]:
-    """Describe an Arrow schema; raises ``InputInvalid`` (``vault.map_type``, ``vault.column_name``)."""
+    """Describe an Arrow schema; raises ``InputInvalid`` (``vault.column_name``)."""
     return tuple(_describe(field) for field in schema)
 
 
@@ -55,16 +57,23 @@ def _describe(field: pa.Field) -> Field:
             "vault.column_name", f"the name {field.name[:60]!r} is reserved", f"rename it: not {RESERVED}…"
         )
     if pa.types.is_map(field.type):
-        raise InputInvalid(
-            "vault.map_type",
-            f"column {field.name!r} is a map, which several readers of sealed files cannot read",
-            "store it as a list of structs with the members key and value",
-        )
-    if pa.types.is_list(field.type):
+        kind, members = "map", (_describe(field.type.key_field), _describe(field.type.item_field))
+    elif pa.types.is_list(field.type):
         kind, members = "list", (_describe(field.type.value_field),)
     elif pa.types.is_struct(field.type):
         kind, members = "struct", tuple(_describe(member) for member in field.type)
-    return Field(name=field.name, type=kind, nullable=field.nullable, omit=False, integers=False, fields=members)
+    return Field(
+        name=field.name, type=kind, nullable=field.nullable, omit=False, integers=False, json=False, fields=members
+    )
+
+
+def sealed_form(field: Field) -> Field:
+    """How a column stands in its part file: a map as a list of structs, everything else as it is."""
+    members = tuple(sealed_form(member) for member in field.fields)
+    if field.type != "map":
+        return msgspec.structs.replace(field, fields=members)
+    pair = msgspec.structs.replace(field, name="element", type="struct", nullable=False, omit=False, fields=members)
+    return msgspec.structs.replace(field, type="list", fields=(pair,))
 
 
 def same_types(left: Sequence[Field], right: Sequence[Field]) -> bool:
@@ -75,25 +84,67 @@ def same_types(left: Sequence[Field], right: Sequence[Field]) -> bool:
     )
 
 
+_ABSENT: Final = object()
+
+
 def records(batch: pa.RecordBatch, columns: Sequence[Field]) -> Iterator[dict[str, Any]]:
     """The records of ``batch`` as Python objects, members in the order and form in which they came."""
     lists: list[list[Any]] = []
     for column in columns:
         restore = _restorer(column)
+        nothing = _ABSENT if column.omit else None
         values = batch.column(batch.schema.get_field_index(column.name)).to_pylist()
-        lists.append(values if restore is None else [None if v is None else restore(v) for v in values])
+        if restore is not None:
+            values = [nothing if v is None else restore(v) for v in values]
+        elif column.omit:
+            values = [nothing if v is None else v for v in values]
+        lists.append(values)
     names = [column.name for column in columns]
     if not any(column.omit for column in columns):
         for row in zip(*lists, strict=True):
             yield dict(zip(names, row, strict=True))
         return
-    kept = [(column.name, column.omit) for column in columns]
     for row in zip(*lists, strict=True):
-        yield {name: value for (name, omit), value in zip(kept, row, strict=True) if not (omit and value is None)}
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not _ABSENT}
+
+
+def stored(rows: Sequence[dict[str, Any]], column: Field) -> list[Any]:
+    """The values of one column of JSON records as Arrow takes them: the inverse of ``records``."""
+    store = _storer(column)
+    name = column.name
+    if store is None:
+        return [row.get(name) for row in rows]
+    return [store(row[name]) if name in row else None for row in rows]
+
+
+def _storer(field: Field) -> _Restore | None:
+    """What turns a value into what Arrow takes, or None if it is that already."""
+    if field.json:
+        return _to_json
+    inner = [(member.name, _storer(member)) for member in field.fields]
+    if not any(store for _, store in inner):
+        return None
+    if field.type == "list":
+        item = inner[0][1]
+        return lambda values: None if values is None else [item(v) for v in values] if item else values
+    plain = dict(inner)
+
+    def store_struct(value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        return {name: member if (store := plain.get(name)) is None else store(member) for name, member in value.items()}
+
+    return store_struct
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _restorer(field: Field) -> _Restore | None:
     """What turns a non-null value of ``field`` into what was read, or None if it is that already."""
+    if field.json:
+        return json.loads
     if field.type == "double":
         return _whole if field.integers else None
     if field.type == "list":

@@ -45,7 +45,7 @@ class Source(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The records in the input's order."""
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """What was read. Only right after ``batches`` has come to its end."""
 
 

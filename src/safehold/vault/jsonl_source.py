@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.vault.disk import storage_failed
-from safehold.vault.fields import arrow_schema, records
+from safehold.vault.fields import arrow_schema, records, stored
 from safehold.vault.input_file import BATCH_BYTES, BATCH_ROWS, InputFile
 from safehold.vault.lines import read_lines, split_line_end
 from safehold.vault.manifest import Field, SourceFile
@@ -128,9 +128,9 @@ class JsonlSource:
         """See ``Source``."""
         return self._file.size // _SEALED_SHARE
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
-        return SourceFile(
+        one = SourceFile(
             name=self._file.name,
             format="jsonl",
             sha256=self._file.sha256,
@@ -138,6 +138,7 @@ class JsonlSource:
             rows=self._rows,
             style=self._style.found(),
         )
+        return (one,)
 
     def _learn(self) -> tuple[Field, ...]:
         finder = ShapeFinder(self._file.name)
@@ -184,8 +185,10 @@ class JsonlSource:
 
     def _batch(self, rows: list[_Row]) -> pa.RecordBatch:
         try:
+            read = [record for record, _, _ in rows]
             arrays = [
-                pa.array([record.get(field.name) for record, _, _ in rows], type=field.type) for field in self._schema
+                pa.array(stored(read, column), type=field.type)
+                for column, field in zip(self._columns, self._schema, strict=True)
             ]
         except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
             raise self._file.changed() from error

@@ -8,12 +8,13 @@ Reading is strict: one canonical form, no unknown field, every id parsed, every 
 could be a path. A predicate type from the future is named as such, not half understood.
 
 The manifest is public to whoever holds the release: it names columns, counts and input files, never values.
+A manifest of version 1 is read too (``manifest_v1``) and told by ``numbered``; none is written any more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -38,6 +39,7 @@ from safehold.model.ids import (
     sha256_digest,
 )
 from safehold.model.statements import SubjectCount
+from safehold.vault.manifest_v1 import PREDICATE_TYPE_V1, upgraded
 from safehold.vault.part_keys import aad_text
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "Manifest",
     "PartFile",
     "RecordId",
+    "Run",
+    "Sidecar",
     "SourceFile",
     "TextStyle",
     "manifest_bytes",
@@ -60,13 +64,16 @@ __all__ = [
 ]
 
 MANIFEST_FILE: Final = "manifest.json"
-PREDICATE_TYPE: Final = "urn:safehold:release:v1"
+PREDICATE_TYPE: Final = "urn:safehold:release:v2"
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 ROW_COLUMN: Final = "_safehold_row"
-"""The hidden column of every part file: the record's place in the input, from 0."""
+"""The hidden column of the part files of version 1: the record's place in the input, from 0."""
 
 _STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-_FILE_RE: Final = re.compile(r"[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.parquet")
+_FILE_RE: Final = re.compile(r"[1-9][0-9]{0,8}-[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.parquet")
+_TAG_RE: Final = re.compile(r"[0-9a-f]{16}|")
+_SIDECAR_RE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.(json|jsonld)")
+_MAX_RUNS: Final = 1_000_000
 _MAX_DEPTH: Final = 28
 """Of nested columns. Canonical bytes end at 64 levels, and a field takes two."""
 
@@ -91,7 +98,7 @@ class SourceFile(_Strict, frozen=True, kw_only=True):
     """An input file as it was read: base name, format, SHA-256 and size in bytes, records, style if it had one."""
 
     name: _Name
-    format: Literal["jsonl", "csv", "parquet"]
+    format: Literal["jsonl", "csv", "parquet", "arrow", "batches"]
     sha256: Digest
     size: _Count
     rows: _Count
@@ -101,9 +108,10 @@ class SourceFile(_Strict, frozen=True, kw_only=True):
 class Field(_Strict, frozen=True, kw_only=True):
     """A column, or a member of a nested one.
 
-    ``type`` is ``list``, ``struct``, or Arrow's own name of any other type. Two rules restore what Arrow cannot
-    hold: ``omit`` says that a null here stands for a member that was absent (never both in one field), and
-    ``integers`` that a whole number here was written as an integer.
+    ``type`` is ``list``, ``struct``, ``map`` (sealed as a list of structs of its two fields, key and value), or Arrow's own
+    name of any other type. Three rules restore what Arrow cannot hold: ``omit`` says that a null here stands for a
+    member that was absent, ``integers`` that a whole number here was written as an integer, and ``json`` that the
+    text here is the JSON of a value, because the values of this place have no one Arrow type.
     """
 
     name: Annotated[str, Meta(max_length=1024)]
@@ -111,6 +119,7 @@ class Field(_Strict, frozen=True, kw_only=True):
     nullable: bool
     omit: bool
     integers: bool
+    json: bool
     fields: tuple[Field, ...]
 
 
@@ -122,15 +131,21 @@ class ColumnGroup(_Strict, frozen=True, kw_only=True):
 
 
 class RecordId(_Strict, frozen=True, kw_only=True):
-    """What cuts records into parts: the value of ``column``, or a keyed digest of the whole record."""
+    """What tells where a part ends: the value of ``column``, or the shape of the whole record; see ``cut``."""
 
     rule: Literal["column", "record"]
     column: str | None
 
 
 class PartFile(_Strict, frozen=True, kw_only=True):
-    """One encrypted Parquet file: a part of one column group. ``sha256`` and ``size`` are of the ciphertext."""
+    """One encrypted Parquet file: a part of one column group. ``sha256`` and ``size`` are of the ciphertext.
 
+    ``sealed`` is the version in which the file was made; a later release that holds the same records names the same
+    file. ``tag`` tells the next sealing, which knows the dataset's secret, where to look for them; it may be empty.
+    ``rows_root`` is the root of the digests of its records (``rows``), or null where none were made.
+    """
+
+    sealed: Annotated[int, Meta(ge=1, le=999_999_999)]
     part: Annotated[int, Meta(ge=0, le=99_999)]
     group: GroupName
     file: str
@@ -139,10 +154,32 @@ class PartFile(_Strict, frozen=True, kw_only=True):
     rows: _Count
     commitment: Digest
     aad: str
+    tag: str
+    rows_root: Digest | None
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """``rows`` records of one part, from its record ``first`` on."""
+
+    part: Annotated[int, Meta(ge=0, le=99_999)]
+    first: _Count
+    rows: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+
+
+class Sidecar(_Strict, frozen=True, kw_only=True):
+    """A file for other tools beside the parts: public, and bound by its digest. ``name`` is that of the file."""
+
+    name: str
+    sha256: Digest
+    size: _Count
 
 
 class Manifest(_Strict, frozen=True, kw_only=True):
-    """The predicate: all that a release says of itself. ``parent`` is the release that this one replaces."""
+    """The predicate: all that a release says of itself. ``parent`` is the release that this one replaces.
+
+    ``runs`` is the order of the records, where it is not simply every part whole, one after the other. Records of a
+    part that no run names do not belong to this release. ``part_rows``: about how many records a part was given.
+    """
 
     dataset: DatasetId
     version: Annotated[int, Meta(ge=1, le=999_999_999)]
@@ -160,7 +197,22 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     record_id: RecordId
     compression: _Short
     rows: _Count
+    part_rows: _Count
     parts: tuple[PartFile, ...]
+    runs: tuple[Run, ...]
+    sidecars: tuple[Sidecar, ...]
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it is of version 1: its part files hold the places of their records and must be merged."""
+        return not _FILE_RE.fullmatch(self.parts[0].file)
+
+    def sequence(self) -> tuple[Run, ...]:
+        """The order of the records, always spelled out. Not for version 1, whose parts must be merged."""
+        if self.runs:
+            return self.runs
+        rows = {part.part: part.rows for part in self.parts}
+        return tuple(Run(number, 0, count) for number, count in rows.items())
 
     @property
     def size(self) -> int:
@@ -190,9 +242,9 @@ class _Statement(
     predicate: Manifest
 
 
-def part_file_name(part: int, group: GroupName) -> str:
-    """The name of a part file: number, then column group; never anything from the data."""
-    return f"{part:05d}-{group}.parquet"
+def part_file_name(sealed: int, part: int, group: GroupName) -> str:
+    """The name of a part file: version that made it, number, column group; never anything from the data."""
+    return f"{sealed}-{part:05d}-{group}.parquet"
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -227,12 +279,14 @@ def parse_manifest(body: bytes) -> Manifest:
     try:
         plain: Any = decode_canonical(body)
         kind = plain.get("predicateType") if isinstance(plain, dict) else None
-        if isinstance(kind, str) and kind != PREDICATE_TYPE:
+        if isinstance(kind, str) and kind not in (PREDICATE_TYPE, PREDICATE_TYPE_V1):
             raise InputInvalid(
                 "vault.manifest_version",
                 f"this manifest is of a kind that is not known here: {kind[:80]!r}",
                 "open it with a newer Safehold",
             )
+        if kind == PREDICATE_TYPE_V1:
+            plain = plain | {"predicate": upgraded(plain.get("predicate"))}
         statement = msgspec.convert(plain, _Statement)
     except msgspec.ValidationError as error:
         raise _altered(str(error)) from error
@@ -240,7 +294,7 @@ def parse_manifest(body: bytes) -> Manifest:
         if error.code.startswith("model."):
             raise _altered(error.message) from error
         raise
-    _check_statement(statement)
+    _check_statement(statement, first=kind == PREDICATE_TYPE_V1)
     return statement.predicate
 
 
@@ -248,7 +302,7 @@ def _altered(reason: str) -> VerificationFailed:
     return VerificationFailed("vault.manifest_altered", f"the manifest is not well formed: {reason}")
 
 
-def _check_statement(statement: _Statement) -> None:
+def _check_statement(statement: _Statement, *, first: bool) -> None:
     manifest = statement.predicate
     if statement.type_ != _STATEMENT_TYPE:
         raise _altered("it is no in-toto Statement v1")
@@ -257,7 +311,12 @@ def _check_statement(statement: _Statement) -> None:
         raise _altered("its subjects are not its part files")
     _check_ids(manifest)
     _check_columns(manifest)
-    _check_parts(manifest)
+    _check_parts(manifest, first=first)
+    if first:
+        _check_rows(manifest, [Run(number, 0, rows) for number, rows in _rows_of(manifest).items() if rows])
+    else:
+        _check_rows(manifest, manifest.sequence())
+    _check_sidecars(manifest)
 
 
 def _check_ids(manifest: Manifest) -> None:
@@ -273,6 +332,8 @@ def _check_ids(manifest: Manifest) -> None:
         for part in manifest.parts:
             parse_digest(part.sha256)
             parse_digest(part.commitment)
+        _each(parse_digest, (part.rows_root for part in manifest.parts if part.rows_root is not None))
+        _each(parse_digest, (sidecar.sha256 for sidecar in manifest.sidecars))
     except InputInvalid as error:
         raise _altered(error.message) from error
     if party_of(manifest.dataset) != manifest.party:
@@ -300,10 +361,12 @@ def _check_columns(manifest: Manifest) -> None:
     if (manifest.record_id.rule == "column") != (manifest.record_id.column in names):
         raise _altered("its record id is no column")
     for field, depth in walk_fields(manifest.columns):
-        if depth > _MAX_DEPTH or bool(field.fields) != (field.type in {"list", "struct"}):
+        if depth > _MAX_DEPTH or bool(field.fields) != (field.type in {"list", "struct", "map"}):
             raise _altered(f"column {field.name[:80]!r} is too deep or has the wrong members")
         if field.type == "list" and len(field.fields) != 1:
             raise _altered(f"list {field.name[:80]!r} has not one kind of element")
+        if field.type == "map" and len(field.fields) != 2:
+            raise _altered(f"map {field.name[:80]!r} has not a key and a value")
 
 
 def walk_fields(fields: tuple[Field, ...], depth: int = 0) -> Iterable[tuple[Field, int]]:
@@ -313,21 +376,51 @@ def walk_fields(fields: tuple[Field, ...], depth: int = 0) -> Iterable[tuple[Fie
         yield from walk_fields(field.fields, depth + 1)
 
 
-def _check_parts(manifest: Manifest) -> None:
+def _check_parts(manifest: Manifest, *, first: bool) -> None:
     order = {group.name: place for place, group in enumerate(manifest.groups)}
     places = [(part.part, order.get(part.group, -1)) for part in manifest.parts]
     if any(place < 0 for _, place in places):
         raise _altered("a part file is of a group that is not listed")
-    if places != sorted(set(places)) or len(places) != len({part for part, _ in places}) * len(order):
+    if not places or places != sorted(set(places)) or len(places) != len({part for part, _ in places}) * len(order):
         raise _altered("part files are missing, listed twice or out of order")
-    rows: dict[int, int] = {}
     for part in manifest.parts:
-        name = part_file_name(part.part, part.group)
-        if part.file != name or not _FILE_RE.fullmatch(part.file):
+        name = f"{part.part:05d}-{part.group}.parquet"
+        if not first:
+            name = part_file_name(part.sealed, part.part, part.group)
+        if part.file != name or not (first or _FILE_RE.fullmatch(part.file)):
             raise _altered(f"a part file is named {part.file[:80]!r}")
-        if part.aad != aad_text(manifest.party, manifest.dataset, manifest.version, part.part, part.group):
+        if part.sealed > manifest.version or not _TAG_RE.fullmatch(part.tag):
+            raise _altered(f"{part.file} is of a later version, or its tag is none")
+        if part.aad != aad_text(manifest.party, manifest.dataset, part.sealed, part.part, part.group):
             raise _altered(f"{part.file} is bound to another place")
-        if rows.setdefault(part.part, part.rows) != part.rows:
-            raise _altered(f"the files of part {part.part} differ in rows")
-    if sum(rows.values()) != manifest.rows or not manifest.rows:
+    rows = _rows_of(manifest)
+    if any(rows[part.part] != part.rows for part in manifest.parts):
+        raise _altered("the files of a part differ in rows")
+
+
+def _rows_of(manifest: Manifest) -> dict[int, int]:
+    return {part.part: part.rows for part in manifest.parts}
+
+
+def _check_rows(manifest: Manifest, order: Sequence[Run]) -> None:
+    rows = _rows_of(manifest)
+    if len(order) > _MAX_RUNS or any(run.first + run.rows > rows.get(run.part, 0) for run in order):
+        raise _altered("a run names records that its part does not have")
+    if sum(run.rows for run in order) != manifest.rows or not manifest.rows:
         raise _altered("its parts do not add up to its rows")
+    if {run.part for run in order} != rows.keys():
+        raise _altered("a part belongs to it without a record")
+    last: dict[int, int] = {}
+    for run in order:
+        # Within a part the order never turns back: so no record comes twice, and a part is read in one pass.
+        if run.first < last.get(run.part, 0):
+            raise _altered("a record stands twice in its order, or before its place")
+        last[run.part] = run.first + run.rows
+
+
+def _check_sidecars(manifest: Manifest) -> None:
+    names = [sidecar.name for sidecar in manifest.sidecars]
+    if names != sorted(set(names)) or not all(_SIDECAR_RE.fullmatch(name) for name in names):
+        raise _altered("a sidecar is named twice, out of order, or like no sidecar")
+    if MANIFEST_FILE in names:
+        raise _altered("a sidecar is named like the manifest")

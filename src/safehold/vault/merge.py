@@ -1,6 +1,6 @@
-"""Put records back into the order of the input: a merge of parts by the hidden row column.
+"""Put the columns of several groups side by side, and the records of version 1 back into the order of the input.
 
-Each part holds its records in rising order. A round takes from every part what lies up to the smallest of their
+Releases of version 1 hold each record's place in a hidden row column, and are merged by it. Each part holds its records in rising order. A round takes from every part what lies up to the smallest of their
 last rows, sorts it, and hands it out; so no more than one batch a part is in memory. Every row from 0 on must
 appear once: anything else means that the parts are not those of one sealing.
 """
@@ -16,14 +16,34 @@ import pyarrow.compute as pc
 from safehold.model.errors import VerificationFailed
 from safehold.vault.manifest import ROW_COLUMN
 
-__all__ = ["join_groups", "merge_parts"]
+__all__ = ["join_groups", "merge_parts", "side_by_side"]
 
 
 def join_groups(readers: Sequence[Iterator[pa.RecordBatch]], part: int) -> Iterator[pa.RecordBatch]:
-    """The files of one part side by side: one row column, then the columns of each group.
+    """The files of one part of version 1 side by side: one row column, then the columns of each group.
 
     Raises ``VerificationFailed`` (``vault.rows``) if the files do not hold the same rows.
     """
+    for heads in _aligned(readers, part):
+        yield _with_rows(heads, part)
+
+
+def side_by_side(readers: Sequence[Iterator[pa.RecordBatch]], part: int) -> Iterator[pa.RecordBatch]:
+    """The files of one part side by side: the columns of each group.
+
+    Raises ``VerificationFailed`` (``vault.rows``) if the files do not hold as many records.
+    """
+    if len(readers) == 1:
+        yield from readers[0]
+        return
+    for heads in _aligned(readers, part):
+        fields = [field for head in heads for field in head.schema]
+        arrays = [column for head in heads for column in head.columns]
+        yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _aligned(readers: Sequence[Iterator[pa.RecordBatch]], part: int) -> Iterator[list[pa.RecordBatch]]:
+    """One batch of each reader at a time, all of one length."""
     waiting: list[pa.RecordBatch | None] = [None] * len(readers)
     while True:
         for place, reader in enumerate(readers):
@@ -35,12 +55,11 @@ def join_groups(readers: Sequence[Iterator[pa.RecordBatch]], part: int) -> Itera
         if len(present) != len(readers):
             raise _wrong_rows(f"the files of part {part} differ in length")
         count = min(batch.num_rows for batch in present)
-        heads = [batch.slice(0, count) for batch in present]
         waiting = [batch.slice(count) if batch.num_rows > count else None for batch in present]
-        yield _side_by_side(heads, part)
+        yield [batch.slice(0, count) for batch in present]
 
 
-def _side_by_side(heads: Sequence[pa.RecordBatch], part: int) -> pa.RecordBatch:
+def _with_rows(heads: Sequence[pa.RecordBatch], part: int) -> pa.RecordBatch:
     rows = heads[0].column(0)
     if any(not head.column(0).equals(rows) for head in heads[1:]):
         raise _wrong_rows(f"the files of part {part} hold different rows")

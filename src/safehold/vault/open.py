@@ -1,9 +1,9 @@
 """Open a release: from keys to records, in the order of the input.
 
-Everything that can be checked is checked before the first record: the manifest is the one that the ledger
-names, every key is the one committed to, every file has its size and SHA-256. Then GCM authenticates each page
-under that key and the AAD of its place. Only the column groups asked for are touched; their columns come in the
-order of the input.
+What can be checked at once is checked before the first record: the manifest is the one that the ledger names, every
+key is the one committed to, every file is there and has its size. The SHA-256 of a part is computed in another thread
+while Arrow decrypts it, and no record leaves the part before it fits. GCM authenticates each page under its key and the
+AAD of its place. Only the column groups asked for are touched; their columns come in the order of the input.
 
 Keys stay in memory and go to no file. Arrow never asks anyone for a key.
 """
@@ -20,12 +20,13 @@ import pyarrow as pa
 from safehold.model.errors import InputInvalid, SafeholdError, VerificationFailed
 from safehold.model.ids import Digest
 from safehold.vault.disk import storage_failed
-from safehold.vault.fields import describe, records, same_types
-from safehold.vault.manifest import ROW_COLUMN, Field, Manifest, PartFile
-from safehold.vault.merge import join_groups, merge_parts
+from safehold.vault.fields import describe, records, same_types, sealed_form
+from safehold.vault.manifest import ROW_COLUMN, Field, Manifest, PartFile, Run
+from safehold.vault.maps import with_maps
+from safehold.vault.merge import join_groups, merge_parts, side_by_side
 from safehold.vault.parquet_form import open_part
 from safehold.vault.part_keys import check_key
-from safehold.vault.verify import check_part, expect_release, load_release
+from safehold.vault.verify import PartGuard, check_size, expect_release, load_release
 
 __all__ = ["OpenedRelease", "needed_files", "open_release"]
 
@@ -36,60 +37,145 @@ _LIKELY_RATIO: Final = 4
 
 
 class OpenedRelease:
-    """A release with checked keys and files; each call of ``batches`` or ``records`` reads it from the start."""
+    """A release with checked keys; each call of ``batches`` or ``records`` reads it from the start.
 
-    def __init__(self, folder: Path, manifest: Manifest, keys: Mapping[str, bytes], groups: Sequence[str]) -> None:
+    ``guard`` checks the SHA-256 of each part before its first record is given out; None: they were checked before.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        keys: Mapping[str, bytes],
+        groups: Sequence[str],
+        guard: PartGuard | None = None,
+    ) -> None:
         self.manifest = manifest
         self.groups = tuple(group for group in manifest.groups if group.name in groups)
         granted = {column for group in self.groups for column in group.columns}
         self.columns: tuple[Field, ...] = tuple(column for column in manifest.columns if column.name in granted)
         self._folder = folder
         self._keys = keys
+        self._guard = guard
+        self._files: dict[int, list[PartFile]] = {}
+        for file in manifest.files([group.name for group in self.groups]):
+            self._files.setdefault(file.part, []).append(file)
 
     @property
     def whole(self) -> bool:
         """Whether all columns are open, so that the input can be given back and not just a part of it."""
         return len(self.columns) == len(self.manifest.columns)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Arrow record batches of the open columns.
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Arrow record batches of the open columns, or of those of them that are named.
 
-        Raises ``VerificationFailed`` (``vault.part_altered``, ``vault.part_schema``, ``vault.rows``), or
-        ``StorageFailed``, naming the part.
+        Raises ``InputInvalid`` (``vault.column_unknown``), ``VerificationFailed`` (``vault.part_altered``,
+        ``vault.part_schema``, ``vault.rows``), or ``StorageFailed``, naming the part.
         """
-        names = [column.name for column in self.columns]
+        if self.manifest.numbered:
+            yield from self._merged(columns)
+            return
+        order = self.manifest.sequence()
+        for place, run in enumerate(order):
+            if self._guard is not None:  # the next two parts are hashed while this one is read
+                for coming in order[place : place + 3]:
+                    self._guard.start(self._files[coming.part])
+            yield from self.run_batches(run, columns)
+
+    def run_batches(self, run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The records of one run of ``manifest.sequence()``, or of any stretch of one part; raises as ``batches``."""
+        wanted = self._wanted(columns)
+        files = [file for file in self._files[run.part] if self._of(file, wanted)]
         with ExitStack() as stack:
-            numbers = dict.fromkeys(part.part for part in self.manifest.parts)
-            parts = [self._part(number, len(numbers), stack) for number in numbers]
-            for batch in merge_parts(parts, self.manifest.rows):
-                yield batch.select(names)
+            readers = [self._stretch(file, run, self._of(file, wanted), stack) for file in files]
+            done = 0
+            for batch in side_by_side(readers, run.part):
+                if self._guard is not None and not done:
+                    self._guard.wait(files)
+                done += batch.num_rows
+                yield self._restored(batch, wanted)
+        if done != run.rows:
+            raise VerificationFailed(
+                "vault.rows",
+                f"part {run.part} gave {done:,} of {run.rows:,} records",
+                "these parts were not sealed together: fetch the release again",
+            )
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records as Python objects, just as they were read when sealed (of the open columns)."""
         for batch in self.batches():
             yield from records(batch, self.columns)
 
-    def _part(self, number: int, parts: int, stack: ExitStack) -> Iterator[pa.RecordBatch]:
-        wanted = [group.name for group in self.groups]
-        files = [file for file in self.manifest.files(wanted) if file.part == number]
-        return join_groups([self._file(file, parts, stack) for file in files], number)
+    def _wanted(self, columns: Sequence[str] | None) -> list[Field]:
+        if columns is None:
+            return list(self.columns)
+        open_columns = {column.name: column for column in self.columns}
+        for name in columns:
+            if name not in open_columns:
+                raise InputInvalid(
+                    "vault.column_unknown",
+                    f"there is no open column {name[:80]!r}",
+                    f"the open columns are: {', '.join(list(open_columns)[:12])}",
+                )
+        return [open_columns[name] for name in columns]
 
-    def _file(self, part: PartFile, parts: int, stack: ExitStack) -> Iterator[pa.RecordBatch]:
+    def _of(self, file: PartFile, wanted: Sequence[Field]) -> list[str]:
+        """The wanted columns that stand in this file."""
+        columns = next(group.columns for group in self.groups if group.name == file.group)
+        return [field.name for field in wanted if field.name in columns]
+
+    def _restored(self, batch: pa.RecordBatch, wanted: Sequence[Field]) -> pa.RecordBatch:
+        if batch.schema.names != [field.name for field in wanted]:
+            batch = batch.select([field.name for field in wanted])
+        return with_maps(batch, wanted)
+
+    def _stretch(self, part: PartFile, run: Run, columns: list[str], stack: ExitStack) -> Iterator[pa.RecordBatch]:
+        file = self._open(part, stack)
+        self._check_schema(part, file.schema_arrow)
+        groups: list[int] = []
+        skip = first = 0
+        for number in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(number).num_rows
+            if first + rows <= run.first:
+                skip += rows
+            elif first < run.first + run.rows:
+                groups.append(number)
+            first += rows
+        return _cut_out(_batches(file, part, 1, groups, columns), run.first - skip, run.rows)
+
+    def _merged(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        """Version 1: every part at once, merged by the hidden row column."""
+        wanted = self._wanted(columns)
+        if self._guard is not None:
+            self._guard.wait([file for files in self._files.values() for file in files])
+        with ExitStack() as stack:
+            parts = []
+            for number, files in self._files.items():
+                readers = []
+                for part in files:
+                    file = self._open(part, stack)
+                    self._check_schema(part, file.schema_arrow)
+                    readers.append(_batches(file, part, len(self._files), None, None))
+                parts.append(join_groups(readers, number))
+            for batch in merge_parts(parts, self.manifest.rows):
+                yield self._restored(batch, wanted)
+
+    def _open(self, part: PartFile, stack: ExitStack) -> Any:
         try:
-            file = stack.enter_context(open_part(self._folder / part.file, self._keys[part.file], part.aad))
+            return stack.enter_context(open_part(self._folder / part.file, self._keys[part.file], part.aad))
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(part, error) from error
-        self._check_schema(part, file.schema_arrow)
-        return _batches(file, part, parts)
 
     def _check_schema(self, part: PartFile, schema: pa.Schema) -> None:
         columns = next(group.columns for group in self.groups if group.name == part.group)
         expected = [column for name in columns for column in self.columns if column.name == name]
         try:
-            found = describe(pa.schema(list(schema)[1:]))
+            found = describe(pa.schema(list(schema)[1:]) if self.manifest.numbered else schema)
         except InputInvalid as error:
             raise _wrong_schema(part) from error
-        if schema.names[:1] != [ROW_COLUMN] or not same_types(found, expected):
+        if self.manifest.numbered != (schema.names[:1] == [ROW_COLUMN]):
+            raise _wrong_schema(part)
+        if not same_types(found, [sealed_form(column) for column in expected]):
             raise _wrong_schema(part)
 
 
@@ -109,13 +195,31 @@ def _unreadable(part: PartFile, error: Exception) -> SafeholdError:
     )
 
 
-def _batches(file: Any, part: PartFile, parts: int) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: Any, part: PartFile, parts: int, groups: list[int] | None, columns: list[str] | None
+) -> Iterator[pa.RecordBatch]:
     likely = max(1, part.size * _LIKELY_RATIO // max(1, part.rows))
     rows = max(1, min(_BATCH_ROWS // parts, _BATCH_BYTES // likely))
     try:
-        yield from file.iter_batches(batch_size=max(rows, 64 if likely < 4096 else 1))
+        yield from file.iter_batches(
+            batch_size=max(rows, 64 if likely < 4096 else 1), row_groups=groups, columns=columns
+        )
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(part, error) from error
+
+
+def _cut_out(batches: Iterator[pa.RecordBatch], skip: int, rows: int) -> Iterator[pa.RecordBatch]:
+    """``rows`` records after the first ``skip``."""
+    for batch in batches:
+        if skip >= batch.num_rows:
+            skip -= batch.num_rows
+            continue
+        found = batch.slice(skip, rows)
+        skip, rows = 0, rows - found.num_rows
+        if found.num_rows:
+            yield found
+        if not rows:
+            return
 
 
 def needed_files(manifest: Manifest, groups: Sequence[str]) -> tuple[PartFile, ...]:
@@ -153,5 +257,5 @@ def open_release(folder: Path, expected: Digest, keys: Mapping[str, bytes], grou
             )
         checked[part.file] = check_key(keys[part.file], part.aad, part.commitment, part.file)
     for part in needed:
-        check_part(folder, part)
-    return OpenedRelease(folder, release.manifest, checked, groups)
+        check_size(folder, part)
+    return OpenedRelease(folder, release.manifest, checked, groups, PartGuard(folder))

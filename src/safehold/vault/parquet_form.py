@@ -18,23 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
-from safehold.vault.manifest import ROW_COLUMN
-
 __all__ = ["open_part", "part_schema", "part_writer", "unchanged_by_parquet"]
 
 _READ_BUFFER: Final = 1 << 20
 
 
 def part_schema(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
-    """The schema of the files of one column group: the hidden row column, then the group's columns."""
-    fields = [schema.field(schema.get_field_index(name)) for name in columns]
-    return pa.schema([pa.field(ROW_COLUMN, pa.int64(), nullable=False), *fields])
-
-
-def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Names of the leaf columns as Parquet writes them; also proves that it can."""
-    file = pq.ParquetFile(pa.BufferReader(_empty_file(schema)))
-    return [file.schema.column(index).path for index in range(len(file.schema))]
+    """The schema of the files of one column group."""
+    return pa.schema([schema.field(schema.get_field_index(name)) for name in columns])
 
 
 def _empty_file(schema: pa.Schema) -> pa.Buffer:
@@ -58,7 +49,6 @@ def unchanged_by_parquet(schema: pa.Schema) -> str | None:
 
 def part_writer(sink: Any, schema: pa.Schema, level: int, key: bytes, aad: str) -> Any:
     """A ``ParquetWriter`` of one part file on an open file."""
-    encoded = [path for path in _leaf_paths(schema) if path != ROW_COLUMN]
     return pq.ParquetWriter(
         sink,
         schema,
@@ -66,8 +56,6 @@ def part_writer(sink: Any, schema: pa.Schema, level: int, key: bytes, aad: str) 
         data_page_version="1.0",
         compression="zstd",
         compression_level=level,
-        use_dictionary=encoded,
-        column_encoding={ROW_COLUMN: "DELTA_BINARY_PACKED"},
         encryption_properties=pe.create_encryption_properties(
             key, aad_prefix=aad.encode(), store_aad_prefix=False, encryption_algorithm="AES_GCM_V1"
         ),

@@ -15,6 +15,7 @@ from safehold.model.errors import InputInvalid
 from safehold.vault.fields import describe
 from safehold.vault.input_file import BATCH_BYTES, BATCH_ROWS, InputFile
 from safehold.vault.manifest import Field, SourceFile
+from safehold.vault.maps import without_maps_schema
 from safehold.vault.parquet_form import unchanged_by_parquet
 from safehold.vault.shapes import MAX_FIELDS
 
@@ -54,9 +55,9 @@ class ParquetSource:
         """See ``Source``."""
         return self._file.size
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
-        return SourceFile(
+        one = SourceFile(
             name=self._file.name,
             format="parquet",
             sha256=self._file.sha256,
@@ -64,6 +65,7 @@ class ParquetSource:
             rows=self._rows,
             style=None,
         )
+        return (one,)
 
     def _open(self) -> Any:
         self._file.check_state()
@@ -87,7 +89,7 @@ class ParquetSource:
             raise InputInvalid("vault.duplicate_name", f"{self._file.name} names a column twice", "rename one of them")
         if len(columns) > MAX_FIELDS:
             raise InputInvalid("vault.too_many_columns", f"{self._file.name} has more than {MAX_FIELDS:,} columns")
-        changed = unchanged_by_parquet(self._schema)
+        changed = unchanged_by_parquet(without_maps_schema(self._schema))
         if changed is not None:
             raise InputInvalid(
                 "vault.parquet_type",

@@ -1,48 +1,65 @@
 """Write the part files of a release: cut, group, encrypt, hash.
 
-Memory is bounded: records wait in their part until a row group is full, and when all parts together hold too
-much, the fullest is written early. Each file is hashed as its ciphertext passes, and is durable when
-``finish`` returns.
+A part is gathered in memory (``cut`` bounds it) and then written, one file a column group, each hashed as its
+ciphertext passes and durable before the part counts as sealed. With several workers as many parts are in memory, and
+one more; the parts stand in the manifest in the order of the records, whoever was done first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 
-from safehold.model.errors import SafeholdError, StorageFailed
+from safehold.model.errors import StorageFailed
 from safehold.model.ids import DatasetId, Digest, PartyId
-from safehold.vault.cut import cut_batch
+from safehold.vault.cut import Chunk, CutRule, cut
 from safehold.vault.disk import storage_failed
-from safehold.vault.manifest import ROW_COLUMN, ColumnGroup, PartFile, RecordId, part_file_name
+from safehold.vault.manifest import ColumnGroup, PartFile, Run, part_file_name
+from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.parquet_form import part_schema, part_writer
 from safehold.vault.part_keys import aad_text, key_commitment, new_part_key
 
-__all__ = ["PartPlan", "PartWriters"]
+__all__ = ["Laid", "PartPlan", "PartWriters", "SealedPart", "seal_part"]
 
 _GROUP_BYTES: Final = 32 * 1024 * 1024
-_WAITING_BYTES: Final = 256 * 1024 * 1024
 
 
 class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How records become part files."""
+    """How records become part files; ``cut`` tells where a part ends, ``workers`` how many are written at once."""
 
     party: PartyId
     dataset: DatasetId
     version: int
     groups: tuple[ColumnGroup, ...]
-    record_id: RecordId
-    parts: int
-    cut_key: bytes
+    cut: CutRule
     level: int
     group_rows: int
+    workers: int
+
+
+class SealedPart(msgspec.Struct, frozen=True):
+    """A part whose files are durable, with their keys by file name."""
+
+    files: tuple[PartFile, ...]
+    keys: Mapping[str, bytes]
+
+
+class Laid(msgspec.Struct, frozen=True):
+    """All parts of a release, the order of its records, and the key of each file by its name."""
+
+    files: tuple[PartFile, ...]
+    runs: tuple[Run, ...]
+    keys: Mapping[str, bytes]
+    rows: int
 
 
 class _HashingFile:
@@ -90,12 +107,9 @@ class _OpenFile:
     """One part file being written, with its key."""
 
     def __init__(self, folder: Path, plan: PartPlan, part: int, group: ColumnGroup, schema: pa.Schema) -> None:
-        self.name = part_file_name(part, group.name)
+        self.name = part_file_name(plan.version, part, group.name)
         self.key = new_part_key()
-        self.rows = 0
-        self._part, self._group = part, group
         self._aad = aad_text(plan.party, plan.dataset, plan.version, part, group.name)
-        self._columns = [ROW_COLUMN, *group.columns]
         self._sink = _HashingFile(folder / self.name)
         try:
             self._writer: Any = part_writer(
@@ -106,21 +120,23 @@ class _OpenFile:
             raise
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table.select(self._columns), row_group_size=max(1, table.num_rows))
-        self.rows += table.num_rows
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
-    def finish(self) -> PartFile:
+    def finish(self, plan: PartPlan, part: int, group: ColumnGroup, chunk: Chunk) -> PartFile:
         self._writer.close()
         self._sink.finish()
         return PartFile(
-            part=self._part,
-            group=self._group.name,
+            sealed=plan.version,
+            part=part,
+            group=group.name,
             file=self.name,
             sha256=self._sink.sha256,
             size=self._sink.size,
-            rows=self.rows,
+            rows=chunk.rows,
             commitment=key_commitment(self.key, self._aad),
             aad=self._aad,
+            tag=chunk.tag,
+            rows_root=None,
         )
 
     def drop(self) -> None:
@@ -129,110 +145,88 @@ class _OpenFile:
         self._sink.drop()
 
 
-class _Part:
-    """Records waiting for their row group, and the part's files, one a column group."""
+def seal_part(folder: Path, plan: PartPlan, part: int, chunk: Chunk) -> SealedPart:
+    """Write the files of one part into ``folder``; they are durable on return. Nothing is left open on an error.
 
-    def __init__(self, files: list[_OpenFile]) -> None:
-        self.files = files
-        self.waiting: list[pa.RecordBatch] = []
-        self.rows = 0
-        self.size = 0
+    Raises ``StorageFailed``.
+    """
+    schema = without_maps_schema(chunk.batches[0].schema)
+    table = pa.Table.from_batches([without_maps(batch, schema) for batch in chunk.batches])
+    step = _group_rows(table, plan.group_rows)
+    files: list[PartFile] = []
+    keys: dict[str, bytes] = {}
+    for group in plan.groups:
+        columns = table.select(group.columns)
+        with _translated(folder):
+            file = _OpenFile(folder, plan, part, group, table.schema)
+            try:
+                for first in range(0, table.num_rows, step):
+                    file.write(columns.slice(first, step))
+                files.append(file.finish(plan, part, group, chunk))
+            except BaseException:
+                file.drop()
+                raise
+        keys[file.name] = file.key
+    return SealedPart(tuple(files), keys)
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        self.waiting.append(batch)
-        self.rows += batch.num_rows
-        self.size += batch.nbytes
 
-    def write(self) -> None:
-        if self.waiting:
-            table = pa.Table.from_batches(self.waiting)
-            for file in self.files:
-                file.write(table)
-            self.waiting, self.rows, self.size = [], 0, 0
+def _group_rows(table: pa.Table, most: int) -> int:
+    """Records a row group: no more than ``most``, and not many more bytes than a reader should hold."""
+    weight = max(1, int(table.nbytes) // max(1, int(table.num_rows)))
+    return max(1, min(most, _GROUP_BYTES // weight))
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_failed(error, str(folder)) from error
+    except pa.ArrowException as error:
+        raise StorageFailed("vault.write", f"Arrow could not write a part: {error}") from error
 
 
 class PartWriters:
-    """All part files of one release while they are written into ``folder``."""
+    """Seals chunk after chunk into ``folder``."""
 
-    def __init__(self, folder: Path, plan: PartPlan, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, plan: PartPlan) -> None:
         self._folder = folder
         self._plan = plan
-        self._schema = schema
-        self._numbered = part_schema(schema, tuple(schema.names))
-        self._parts: dict[int, _Part] = {}
-        self._rows = 0
-        self._waiting = 0
+        self._next = 0
+        self._runs: list[Run] = []
+        self._waiting: deque[Future[SealedPart]] = deque()
+        self._done: list[SealedPart] = []
+        self._pool = ThreadPoolExecutor(plan.workers, "seal") if plan.workers > 1 else None
 
-    @property
-    def keys(self) -> dict[str, bytes]:
-        """The key of each file by its name."""
-        return {file.name: file.key for part in self._parts.values() for file in part.files}
-
-    @property
-    def rows(self) -> int:
-        """Records taken so far."""
-        return self._rows
-
-    def write(self, batches: Iterable[pa.RecordBatch]) -> tuple[PartFile, ...]:
-        """Take all records, then return the finished, durable files in the manifest's order.
+    def write(self, batches: Iterable[pa.RecordBatch]) -> Laid:
+        """Take all records; the files are durable on return, in the manifest's order.
 
         Raises what the source raises, or ``StorageFailed``; then nothing is left open.
         """
         try:
-            for batch in batches:
-                self._add(batch)
-            return tuple(self._finish())
-        except SafeholdError:
-            self._drop()
-            raise
-        except OSError as error:
-            self._drop()
-            raise storage_failed(error, str(self._folder)) from error
-        except pa.ArrowException as error:
-            self._drop()
-            raise StorageFailed("vault.write", f"Arrow could not write a part: {error}") from error
-        except BaseException:
-            self._drop()
-            raise
+            for chunk in cut(batches, self._plan.cut):
+                self._add(chunk)
+            while self._waiting:
+                self._done.append(self._waiting.popleft().result())
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
+        return self._laid()
 
-    def _add(self, batch: pa.RecordBatch) -> None:
-        plan = self._plan
-        places = pa.array(range(self._rows, self._rows + batch.num_rows), pa.int64())
-        numbered = pa.RecordBatch.from_arrays([places, *batch.columns], schema=self._numbered)
-        self._rows += batch.num_rows
-        if plan.parts == 1:
-            self._add_to_part(0, numbered)
+    def _add(self, chunk: Chunk) -> None:
+        number, self._next = self._next, self._next + 1
+        self._runs.append(Run(number, 0, chunk.rows))
+        if self._pool is None:
+            self._done.append(seal_part(self._folder, self._plan, number, chunk))
             return
-        for number, chosen in cut_batch(batch, plan.record_id, plan.parts, plan.cut_key).items():
-            self._add_to_part(number, numbered.take(pa.array(chosen, pa.int64())))
+        # Bounded: with every worker busy, the next part waits here and not in memory.
+        while len(self._waiting) >= self._plan.workers:
+            self._done.append(self._waiting.popleft().result())
+        self._waiting.append(self._pool.submit(seal_part, self._folder, self._plan, number, chunk))
 
-    def _add_to_part(self, number: int, batch: pa.RecordBatch) -> None:
-        part = self._parts.get(number) or self._open_part(number)
-        part.add(batch)
-        self._waiting += batch.nbytes
-        if part.rows >= self._plan.group_rows or part.size >= _GROUP_BYTES:
-            self._write_part(part)
-        elif self._waiting > _WAITING_BYTES:
-            self._write_part(max(self._parts.values(), key=lambda each: each.size))
-
-    def _write_part(self, part: _Part) -> None:
-        self._waiting -= part.size
-        part.write()
-
-    def _open_part(self, number: int) -> _Part:
-        part = self._parts[number] = _Part([])
-        for group in self._plan.groups:
-            part.files.append(_OpenFile(self._folder, self._plan, number, group, self._schema))
-        return part
-
-    def _finish(self) -> Iterator[PartFile]:
-        for number in sorted(self._parts):
-            part = self._parts[number]
-            self._write_part(part)
-            for file in part.files:
-                yield file.finish()
-
-    def _drop(self) -> None:
-        for part in self._parts.values():
-            for file in part.files:
-                file.drop()
+    def _laid(self) -> Laid:
+        files = tuple(file for part in self._done for file in part.files)
+        keys = {name: key for part in self._done for name, key in part.keys.items()}
+        rows = sum(run.rows for run in self._runs)
+        whole = [(run.part, run.first) for run in self._runs] == [(number, 0) for number in range(len(self._done))]
+        return Laid(files, () if whole else tuple(self._runs), keys, rows)

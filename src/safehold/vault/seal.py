@@ -24,16 +24,18 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import msgspec
+import pyarrow as pa
 
 from safehold.model.errors import Conflict, InputInvalid, StorageFailed
 from safehold.model.ids import DatasetId, Digest, HostId, PartyId, Purpose, party_of
 from safehold.model.statements import SubjectCount
-from safehold.vault.cut import part_count
+from safehold.vault.cut import CutRule
 from safehold.vault.disk import FolderLock, storage_failed, sync_folder, write_new
 from safehold.vault.envelope import Signer, sign
 from safehold.vault.groups import plan_groups
@@ -43,14 +45,12 @@ from safehold.vault.parts import PartPlan, PartWriters
 
 __all__ = ["Prepared", "ReleaseSpec", "SealOptions", "prepare"]
 
-_MAX_PARTS: Final = 100_000
-
 
 class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a release is and belongs to; ids are parsed already.
 
-    ``groups`` None puts all columns into one group, ``data``. ``record_id`` names the column whose value cuts
-    records into parts; None takes a keyed digest of the whole record.
+    ``groups`` None puts all columns into one group, ``data``. ``record_id`` names the column whose value tells where
+    a part ends; None takes the shape of the whole record.
     """
 
     dataset: DatasetId
@@ -67,17 +67,18 @@ class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to write it: zstd level, bytes a part should have, rows a row group.
+    """How to write it: zstd level, bytes in memory that a part should have, rows a row group.
 
-    ``parts`` fixes the number of parts. ``cut_key`` (16-64 bytes) is the dataset's secret for cutting; None
-    draws a fresh one, and then the next release is cut anew.
+    ``part_rows`` fixes about how many records a part gets. ``cut_key`` (16-64 bytes) is the dataset's secret for
+    cutting; None draws a fresh one, and then the next release is cut anew. ``workers``: parts written at once.
     """
 
     level: int = 3
     part_bytes: int = 64 * 1024 * 1024
     group_rows: int = 16_384
-    parts: int | None = None
+    part_rows: int | None = None
     cut_key: bytes | None = None
+    workers: int = 1
 
 
 class Prepared:
@@ -179,11 +180,13 @@ def prepare(
     or the manifest) or ``StorageFailed`` (``vault.disk_full`` …); in each case the staging folder is gone.
     """
     chosen = options if options is not None else SealOptions()
-    plan = _plan(source, spec, chosen)
+    _check_options(source, spec, chosen)
     work = _Work(folder)
     try:
-        writers = PartWriters(work.staging, plan, source.schema)
-        files = writers.write(source.batches())
+        batches = iter(source.batches())
+        head = list(islice(batches, 1))
+        plan = _plan(source, spec, chosen, head)
+        laid = PartWriters(work.staging, plan).write(chain(head, batches))
         manifest = Manifest(
             dataset=spec.dataset,
             version=spec.version,
@@ -195,19 +198,22 @@ def prepare(
             classification=spec.classification,
             purposes=spec.purposes,
             people=spec.people,
-            sources=(source.file(),),
+            sources=source.files(),
             columns=source.columns,
             groups=plan.groups,
-            record_id=plan.record_id,
+            record_id=plan.cut.record_id,
             compression=f"zstd:{plan.level}",
-            rows=writers.rows,
-            parts=files,
+            rows=laid.rows,
+            part_rows=plan.cut.rows,
+            parts=laid.files,
+            runs=laid.runs,
+            sidecars=(),
         )
         body = manifest_bytes(manifest)
         write_new(work.staging / MANIFEST_FILE, sign(body, signer).encode())
         sync_folder(work.staging)
         work.digest = release_digest(body)
-        return Prepared(folder, manifest, writers.keys, work)
+        return Prepared(folder, manifest, laid.keys, work)
     except OSError as error:
         work.end()
         raise storage_failed(error, str(folder)) from error
@@ -216,7 +222,7 @@ def prepare(
         raise
 
 
-def _plan(source: Source, spec: ReleaseSpec, options: SealOptions) -> PartPlan:
+def _check_options(source: Source, spec: ReleaseSpec, options: SealOptions) -> None:
     names = [column.name for column in source.columns]
     if spec.record_id is not None and spec.record_id not in names:
         raise InputInvalid(
@@ -224,22 +230,30 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions) -> PartPlan:
             f"the input has no column {spec.record_id!r} to take the record id from",
             f"its columns are: {', '.join(names[:12])}",
         )
-    if not 1 <= options.level <= 19 or options.group_rows < 1 or options.part_bytes < 1:
-        raise InputInvalid("vault.seal_options", "level is 1 to 19; rows and bytes are at least 1")
-    parts = part_count(source.size_hint, options.part_bytes) if options.parts is None else options.parts
-    if not 1 <= parts <= _MAX_PARTS:
-        raise InputInvalid("vault.seal_options", f"the number of parts is 1 to {_MAX_PARTS:,}")
-    cut_key = secrets.token_bytes(32) if options.cut_key is None else options.cut_key
-    if not 16 <= len(cut_key) <= 64:
+    sizes = (options.group_rows, options.part_bytes, options.workers, options.part_rows or 1)
+    if not 1 <= options.level <= 19 or min(sizes) < 1 or options.part_rows == 0:
+        raise InputInvalid("vault.seal_options", "level is 1 to 19; rows, bytes and workers are at least 1")
+    if options.cut_key is not None and not 16 <= len(options.cut_key) <= 64:
         raise InputInvalid("vault.seal_options", "a cut key has 16 to 64 bytes")
+    plan_groups(names, spec.groups)
+
+
+def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequence[pa.RecordBatch]) -> PartPlan:
+    """How to cut, for records like those of ``head``."""
+    weight = max(1.0, sum(batch.nbytes for batch in head) / max(1, sum(batch.num_rows for batch in head)))
+    rule = CutRule(
+        record_id=RecordId(rule="record" if spec.record_id is None else "column", column=spec.record_id),
+        rows=options.part_rows or max(1, int(options.part_bytes / weight)),
+        size=options.part_bytes * 5 // 2,
+        key=secrets.token_bytes(32) if options.cut_key is None else options.cut_key,
+    )
     return PartPlan(
         party=party_of(spec.dataset),
         dataset=spec.dataset,
         version=spec.version,
-        groups=plan_groups(names, spec.groups),
-        record_id=RecordId(rule="record" if spec.record_id is None else "column", column=spec.record_id),
-        parts=parts,
-        cut_key=cut_key,
+        groups=plan_groups([column.name for column in source.columns], spec.groups),
+        cut=rule,
         level=options.level,
         group_rows=options.group_rows,
+        workers=options.workers,
     )

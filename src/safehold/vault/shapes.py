@@ -1,13 +1,15 @@
 """What shape JSON records have: the types of their columns, learned from all of them before any is stored.
 
-Arrow columns have one type, JSON values any. A shape accepts only what can be given back exactly and refuses
-the rest with the line and the column:
+Arrow columns have one type, JSON values any. A place gets an Arrow type where that gives every value back exactly:
 
-* one kind of value a column (null beside it is fine);
-* whole numbers within int64. Fractions make a column ``double``; whole numbers beside them are fine while they
-  are all written alike (``1`` or ``1.0``, not both) and a double holds them exactly;
-* a member that is sometimes absent *or* sometimes null, not both: Arrow has one way to say "nothing";
-* text that UTF-8 can hold: no lone surrogate.
+* one kind of value (null beside it is fine);
+* whole numbers within int64. Fractions make it ``double``; whole numbers beside them are fine while they are all
+  written alike (``1`` or ``1.0``, not both) and a double holds them exactly;
+* a member that is sometimes absent *or* sometimes null, not both: Arrow has one way to say "nothing".
+
+Every other place is stored as the JSON text of its values (``Field.json``), the smallest such place: nothing is lost,
+but who reads the column sees text. Refused, with the line and the column: text that UTF-8 cannot hold, names that are
+reserved, too many columns, nesting too deep.
 
 Pure: values in, ``Field`` out.
 """
@@ -45,6 +47,7 @@ class Shape:
         "absent_line",
         "fields",
         "fraction_line",
+        "free",
         "item",
         "kind",
         "kind_line",
@@ -56,6 +59,7 @@ class Shape:
 
     def __init__(self) -> None:
         self.kind = ""
+        self.free = False
         self.kind_line = 0
         self.null_line = 0
         self.absent_line = 0
@@ -91,33 +95,27 @@ class ShapeFinder:
         if value is None:
             shape.null_line = shape.null_line or self._line
             return
+        if shape.free:
+            self._check_names(value, path)
+            return
         kind = _KINDS[type(value)]
         if shape.kind != kind:
             if shape.kind:
-                raise InputInvalid(
-                    "vault.column_types",
-                    f"{self._name}, line {self._line}: column {_shown(path)} holds a {kind}, "
-                    f"but a {shape.kind} in line {shape.kind_line}",
-                    "write one kind of value in each column; a value that must vary can be written as JSON text",
-                )
-            shape.kind, shape.kind_line = kind, self._line
+                shape.free = True
+                self._check_names(value, path)
+                return
+            shape.kind = kind
         if kind == "number":
-            self._observe_number(shape, value, path)
+            self._observe_number(shape, value)
         elif kind == "object":
             self._observe_object(shape, value, path)
         elif kind == "list":
             self._observe_list(shape, value, path)
 
-    def _observe_number(self, shape: Shape, value: float, path: tuple[str, ...]) -> None:
+    def _observe_number(self, shape: Shape, value: float) -> None:
         if type(value) is int:
-            if not -_MAX_INT64 <= value < _MAX_INT64:
-                raise InputInvalid(
-                    "vault.integer_range",
-                    f"{self._name}, line {self._line}: column {_shown(path)} holds an integer beyond 64 bits",
-                    "write such numbers as text",
-                )
             shape.whole_int_line = shape.whole_int_line or self._line
-            shape.largest = max(shape.largest, abs(value))
+            shape.largest = max(shape.largest, value, -value - 1)
         elif value.is_integer():
             shape.whole_float_line = shape.whole_float_line or self._line
         else:
@@ -148,6 +146,22 @@ class ShapeFinder:
                     known.absent_line = known.absent_line or self._line
         shape.fields = fields
 
+    def _check_names(self, value: Any, path: tuple[str, ...]) -> None:
+        """JSON text may not nest deeper than columns may."""
+        if len(path) > MAX_NESTING:
+            raise self._too_deep()
+        if isinstance(value, dict):
+            for name, member in value.items():
+                self._check_names(member, (*path, name))
+        elif isinstance(value, list):
+            for item in value:
+                self._check_names(item, (*path, "[]"))
+
+    def _too_deep(self) -> InputInvalid:
+        return InputInvalid(
+            "vault.too_deep", f"{self._name}, line {self._line}: nested deeper than {MAX_NESTING} levels"
+        )
+
     def _new(self, path: tuple[str, ...]) -> Shape:
         self._count += 1
         if self._count > MAX_FIELDS:
@@ -157,9 +171,7 @@ class ShapeFinder:
                 "objects whose member names are data belong into a list of name and value",
             )
         if len(path) > MAX_NESTING:
-            raise InputInvalid(
-                "vault.too_deep", f"{self._name}, line {self._line}: nested deeper than {MAX_NESTING} levels"
-            )
+            raise self._too_deep()
         if path and (path[-1].startswith(RESERVED) or len(path[-1]) > 1024):
             raise InputInvalid(
                 "vault.column_name",
@@ -190,50 +202,45 @@ class ShapeFinder:
         return tuple(self._field(name, member, (*path, name)) for name, member in (shape.fields or {}).items())
 
     def _field(self, name: str, shape: Shape, path: tuple[str, ...]) -> Field:
-        if shape.absent_line and shape.null_line:
-            raise InputInvalid(
-                "vault.null_and_absent",
-                f"{self._name}: {_shown(path)} is null in line {shape.null_line} and absent in line {shape.absent_line}",
-                "write null in every record, or leave the member out of every record that has no value",
-            )
-        kind, integers = self._leaf_type(shape, path)
+        omit = bool(shape.absent_line)
+        kind, integers = _leaf_type(shape)
+        if not kind or (omit and shape.null_line):
+            return _field(name, "string", omit=omit, json=True)
         members: tuple[Field, ...] = ()
         if kind == "list":
             members = (self._field("element", shape.item or Shape(), (*path, "[]")),)
         elif kind == "struct":
             # Parquet has no empty struct: a hidden member that is always null stands in for "no members".
             members = self._members(shape, path) or (_field(RESERVED + "empty", "null"),)
-        return _field(name, kind, omit=bool(shape.absent_line), integers=integers, fields=members)
+        return _field(name, kind, omit=omit, integers=integers, fields=members)
 
-    def _leaf_type(self, shape: Shape, path: tuple[str, ...]) -> tuple[str, bool]:
-        plain = {"": "null", "text": "string", "true or false": "bool", "list": "list", "object": "struct"}
-        if shape.kind != "number":
-            return plain[shape.kind], False
-        if not shape.whole_int_line:
-            return "double", False
-        if not shape.fraction_line and not shape.whole_float_line:
-            return "int64", False
-        if shape.whole_float_line:
-            raise InputInvalid(
-                "vault.mixed_numbers",
-                f"{self._name}: column {_shown(path)} writes whole numbers both ways: "
-                f"as 1 in line {shape.whole_int_line} and as 1.0 in line {shape.whole_float_line}",
-                "write them one way; the two could not be told apart afterwards",
-            )
-        if shape.largest > _EXACT_IN_DOUBLE:
-            raise InputInvalid(
-                "vault.mixed_numbers",
-                f"{self._name}: column {_shown(path)} holds fractions (line {shape.fraction_line}) "
-                "and an integer beyond 2^53, which no double holds exactly",
-                "write such numbers as text",
-            )
-        return "double", True
+
+def _leaf_type(shape: Shape) -> tuple[str, bool]:
+    """The Arrow type, and whether whole numbers in it were written as integers; no type where none is exact."""
+    plain = {"": "null", "text": "string", "true or false": "bool", "list": "list", "object": "struct"}
+    if shape.free:
+        return "", False
+    if shape.kind != "number":
+        return plain[shape.kind], False
+    if not shape.whole_int_line:
+        return "double", False
+    if not shape.fraction_line and not shape.whole_float_line:
+        return ("int64" if shape.largest < _MAX_INT64 else ""), False
+    if shape.whole_float_line or shape.largest > _EXACT_IN_DOUBLE:
+        return "", False
+    return "double", True
 
 
 def _field(
-    name: str, kind: str, *, omit: bool = False, integers: bool = False, fields: tuple[Field, ...] = ()
+    name: str,
+    kind: str,
+    *,
+    omit: bool = False,
+    integers: bool = False,
+    json: bool = False,
+    fields: tuple[Field, ...] = (),
 ) -> Field:
-    return Field(name=name, type=kind, nullable=True, omit=omit, integers=integers, fields=fields)
+    return Field(name=name, type=kind, nullable=True, omit=omit, integers=integers, json=json, fields=fields)
 
 
 def _inserted(fields: dict[str, Shape], name: str, shape: Shape, after: str | None) -> dict[str, Shape]:

@@ -42,6 +42,6 @@ class Watched:
             done += batch.num_rows
             self._progress(done)
 
-    def file(self) -> SourceFile:
+    def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
-        return self._source.file()
+        return self._source.files()

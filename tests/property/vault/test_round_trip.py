@@ -35,7 +35,7 @@ ANY_JSON = st.recursive(
     max_leaves=6,
 )
 REFUSALS = {"vault.column_types", "vault.mixed_numbers", "vault.null_and_absent", "vault.no_columns"}
-OPTIONS = st.builds(SealOptions, parts=st.integers(1, 4), group_rows=st.integers(1, 5), level=st.just(1))
+OPTIONS = st.builds(SealOptions, part_rows=st.integers(1, 9), group_rows=st.integers(1, 5), level=st.just(1))
 
 
 @st.composite

@@ -50,8 +50,8 @@ def test_the_receipt_proves_the_entry_of_the_release(world: World) -> None:
 
 
 def test_one_group_gives_keys_of_that_group_alone(world: World) -> None:
-    assert set(world.ask(groups=("answer",)).keys) == {"00000-answer.parquet", "00001-answer.parquet"}
-    assert world.part_keys.asked == [("00000-answer.parquet", "00001-answer.parquet")]
+    assert set(world.ask(groups=("answer",)).keys) == {"1-00000-answer.parquet", "1-00001-answer.parquet"}
+    assert world.part_keys.asked == [("1-00000-answer.parquet", "1-00001-answer.parquet")]
     assert world.statements(KeyReleased)[0].groups == ("answer",)
 
 
@@ -77,8 +77,8 @@ def test_a_narrowed_grant_opens_what_it_still_covers(world: World) -> None:
     narrowing = Narrowing(host=CI, member=MEMBER, groups=("question",), purpose="training", until=NOW + HOUR)
     token = narrow_grant(world.grant.token, world.grant.root, narrowing)
     assert set(world.ask(grant=token, groups=("question",)).keys) == {
-        "00000-question.parquet",
-        "00001-question.parquet",
+        "1-00000-question.parquet",
+        "1-00001-question.parquet",
     }
 
 

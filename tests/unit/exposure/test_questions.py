@@ -48,10 +48,10 @@ def exposed(history, **sealed):
     return held(history)
 
 
-def test_the_nine_questions_are_there_with_their_fallbacks(story):
+def test_the_questions_are_there_with_their_fallbacks(story):
     case = story.case(NOW)
     answers = [question(case, judge(case)) for question in QUESTIONS]
-    assert [one.number for one in answers] == [1, 3, 7, 14, 15, 17, 20, 22, 23]
+    assert [one.number for one in answers] == list(range(1, 24))
     assert all(one.question.endswith("?") and one.fallback and one.coverage for one in answers)
     assert all(len(row) == len(one.table.columns) for one in answers for row in one.table.rows)
     assert all(0 <= entry < case.size for one in answers for entry in one.evidence)

@@ -85,7 +85,7 @@ def test_json_is_stable_and_says_its_format(story, report):
     assert msgspec.json.encode(report_json(story.report(NOW))) == written
     assert msgspec.json.decode(written) == plain
     assert plain["checkpoint"]["size"] == 47
-    assert [answer["number"] for answer in plain["answers"]] == [1, 3, 7, 14, 15, 17, 20, 22, 23]
+    assert [answer["number"] for answer in plain["answers"]] == list(range(1, 24))
 
 
 def test_json_has_the_members_that_the_specification_lists(report):

@@ -17,7 +17,7 @@ from safehold.state import fold_base
 from safehold.state.fold import RowChange, fold
 from safehold.state.projection import StateProjector, _sql, digest_projections, dump_projections, rebuild
 from safehold.state.tables import PROJECTION_VERSION, TABLES
-from tests.ledger_kit import CONTENTS, hold, lift, one_of_each, open_log, party
+from tests.ledger_kit import CONTENTS, EVIDENCE, hold, lift, one_of_each, open_log, party
 
 SAMPLES = one_of_each()
 # The table in which a statement of a kind is kept under its place; None: it is in no table.
@@ -29,7 +29,10 @@ HOME = {
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "model.declared": "model", "segment.sealed": "segment",
-    "refusals.counted": "refusal_count", "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
+    "refusals.counted": "refusal_count",
+    "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
+    "notice.sent": "notice", "release.checked": "release_check",
+    "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
     "adoption.removed": "adopted",
 }  # fmt: skip
 
@@ -73,7 +76,7 @@ def test_every_change_fits_its_table(kind: str) -> None:
 
 
 def test_every_table_is_filled_by_some_kind(log: Log) -> None:
-    log.append(lambda _view: Draft(tuple(SAMPLES.values()), (CONTENTS,)))
+    log.append(lambda _view: Draft(tuple(SAMPLES.values()), (CONTENTS, EVIDENCE)))
     with log.view() as view:
         empty = {table.name for table in TABLES if not view.rows(f'SELECT 1 FROM "{table.name}"')}
         assert empty == {"unknown_entry"}
@@ -116,7 +119,7 @@ def test_a_hold_is_placed_lifted_and_lifted_again(log: Log) -> None:
 
 
 def test_rebuilding_gives_the_same_bytes_and_says_how_far_it_is(log: Log) -> None:
-    log.append(lambda _view: Draft(tuple(SAMPLES.values()), (CONTENTS,)))
+    log.append(lambda _view: Draft(tuple(SAMPLES.values()), (CONTENTS, EVIDENCE)))
     log.append_statements(*(party(number) for number in range(3000)))
     before, said = _digest(log), list[tuple[int, int]]()
     with log.write() as transaction:

@@ -21,14 +21,16 @@ from tests.vault_kit import LAB, SUPPLIER, Sealed, seal, write_lines
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     folder = tmp_path_factory.mktemp("manifest")
     path = write_lines(folder / "in.jsonl", [{"q": f"q{n}", "a": {"x": n}} for n in range(20)])
-    return seal(path, folder / "r", groups={"q": ["q"], "a": ["a"]}, options=SealOptions(parts=2, cut_key=b"k" * 32))
+    return seal(
+        path, folder / "r", groups={"q": ["q"], "a": ["a"]}, options=SealOptions(part_rows=10, cut_key=b"k" * 32)
+    )
 
 
 def test_it_is_an_in_toto_statement_of_its_parts(sealed: Sealed) -> None:
     body = manifest_bytes(sealed.manifest)
     plain = json.loads(body)
     assert plain["_type"] == "https://in-toto.io/Statement/v1"
-    assert plain["predicateType"] == "urn:safehold:release:v1"
+    assert plain["predicateType"] == "urn:safehold:release:v2"
     assert [s["name"] for s in plain["subject"]] == [p.file for p in sealed.manifest.parts]
     assert all(len(s["digest"]["sha256"]) == 64 for s in plain["subject"])
     assert release_digest(body) == sealed.release
@@ -46,7 +48,7 @@ def _set(*path: Any, to: Any) -> Callable[[Any], None]:
 
 def _rename(plain: Any) -> None:
     for place in (plain["subject"][0], plain["predicate"]["parts"][0]):
-        place["name" if "name" in place else "file"] = "../00000-q.parquet"
+        place["name" if "name" in place else "file"] = "../1-00000-q.parquet"
 
 
 def _drop_part(plain: Any) -> None:
@@ -74,7 +76,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "part doubled": _double_part,
     "parts swapped": _swap_parts,
     "no parts": lambda plain: (plain["subject"].clear(), plain[P]["parts"].clear(), None)[-1],
-    "subject of another file": _set("subject", 0, "name", to="00009-q.parquet"),
+    "subject of another file": _set("subject", 0, "name", to="1-00009-q.parquet"),
     "subject of another digest": _set("subject", 0, "digest", "sha256", to="0" * 64),
     "part of no group": _set(P, "parts", 0, "group", to="z"),
     "part of another number": _set(P, "parts", 0, "part", to=7),
@@ -122,7 +124,7 @@ def test_what_is_not_well_formed_is_refused(case: str, sealed: Sealed) -> None:
 
 def test_a_manifest_of_the_future_is_named_as_such(sealed: Sealed) -> None:
     plain = decode_canonical(manifest_bytes(sealed.manifest))
-    plain["predicateType"] = "urn:safehold:release:v2"
+    plain["predicateType"] = "urn:safehold:release:v3"
     plain["predicate"]["more"] = 1
     with pytest.raises(InputInvalid, match="manifest_version"):
         parse_manifest(canonical_bytes(plain))
@@ -205,8 +207,8 @@ def test_manifest_bytes_refuses_what_no_reader_would_take(sealed: Sealed) -> Non
 
 def test_file_names_come_from_numbers_and_groups_alone(sealed: Sealed, tmp_path: Path) -> None:
     assert sorted(part.file for part in sealed.manifest.parts) == [
-        "00000-a.parquet",
-        "00000-q.parquet",
-        "00001-a.parquet",
-        "00001-q.parquet",
+        "1-00000-a.parquet",
+        "1-00000-q.parquet",
+        "1-00001-a.parquet",
+        "1-00001-q.parquet",
     ]

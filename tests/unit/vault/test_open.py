@@ -25,7 +25,7 @@ GROUPS = {"text": ["id", "q"], "labels": ["a"]}
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     folder = tmp_path_factory.mktemp("origin")
     path = write_lines(folder / "in.jsonl", RECORDS)
-    return seal(path, folder / "r", groups=GROUPS, options=SealOptions(parts=4, group_rows=64, cut_key=b"k" * 32))
+    return seal(path, folder / "r", groups=GROUPS, options=SealOptions(part_rows=160, group_rows=64, cut_key=b"k" * 32))
 
 
 @pytest.fixture
@@ -99,16 +99,16 @@ def _codes(sealed: Sealed) -> tuple[str, str]:
     with pytest.raises(VerificationFailed) as verified:
         verify_release(sealed.folder, SUPPLIER.public, expected=sealed.release)
     with pytest.raises(VerificationFailed) as opened:
-        sealed.open()
+        next(sealed.open().batches())
     return verified.value.code, opened.value.code
 
 
 def test_what_is_missing_extra_or_cut_is_named(sealed: Sealed) -> None:
-    part = sealed.folder / "00002-text.parquet"
+    part = sealed.folder / "1-00002-text.parquet"
     data = part.read_bytes()
     part.unlink()
     assert _codes(sealed) == ("vault.part_missing", "vault.part_missing")
-    part.symlink_to(sealed.folder / "00001-text.parquet")
+    part.symlink_to(sealed.folder / "1-00001-text.parquet")
     assert _codes(sealed) == ("vault.part_altered", "vault.part_altered")
     part.unlink()
     part.mkdir()
@@ -131,16 +131,20 @@ def test_what_is_missing_extra_or_cut_is_named(sealed: Sealed) -> None:
 
 
 def test_the_error_names_the_part(sealed: Sealed) -> None:
-    part = sealed.folder / "00002-text.parquet"
+    part = sealed.folder / "1-00002-text.parquet"
     data = bytearray(part.read_bytes())
     data[100] ^= 1
     part.write_bytes(data)
-    with pytest.raises(VerificationFailed, match=r"00002-text\.parquet"):
-        sealed.open()
+    opened = sealed.open()
+    before = sum(part.rows for part in sealed.manifest.files(["text"])[:2])
+    given: list[int] = []
+    with pytest.raises(VerificationFailed, match=r"1-00002-text\.parquet"):
+        given.extend(batch.num_rows for batch in opened.batches())
+    assert sum(given) <= before  # nothing of the damaged part
 
 
 def test_swapped_parts_are_found_even_without_their_hashes(sealed: Sealed) -> None:
-    left, right = sealed.folder / "00001-text.parquet", sealed.folder / "00002-text.parquet"
+    left, right = sealed.folder / "1-00001-text.parquet", sealed.folder / "1-00002-text.parquet"
     left_data, right_data = left.read_bytes(), right.read_bytes()
     left.write_bytes(right_data)
     right.write_bytes(left_data)
@@ -202,7 +206,7 @@ def test_every_flipped_byte_of_a_part_is_found_by_decryption_alone(tmp_path: Pat
             assert records == RECORDS[:20], place
             unread.append(place)
             with pytest.raises(VerificationFailed, match="part_altered"):
-                sealed.open()
+                next(sealed.open().records())
     assert len(unread) <= 8
     for size in range(0, len(data), 7):
         path.write_bytes(data[:size])
@@ -212,11 +216,11 @@ def test_every_flipped_byte_of_a_part_is_found_by_decryption_alone(tmp_path: Pat
 
 def test_a_part_that_changes_after_the_checks_yields_an_error(sealed: Sealed) -> None:
     opened = sealed.open("text")
-    path = sealed.folder / "00003-text.parquet"
+    path = sealed.folder / "1-00003-text.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(VerificationFailed, match=r"00003-text\.parquet"):
+    with pytest.raises(VerificationFailed, match=r"1-00003-text\.parquet"):
         list(opened.batches())
 
 
@@ -251,7 +255,7 @@ def test_a_read_that_fails_half_way_leaves_no_output(sealed: Sealed, tmp_path: P
     before = sorted(entry.name for entry in tmp_path.iterdir())
     for write in (write_jsonl, write_parquet):
         opened = sealed.open()
-        path = sealed.folder / "00000-labels.parquet"
+        path = sealed.folder / "1-00000-labels.parquet"
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2] + b"\x00" * 8 + data[len(data) // 2 + 8 :])
         with pytest.raises(VerificationFailed):

@@ -80,7 +80,7 @@ def test_what_a_killed_sealer_left_is_removed(path: Path, tmp_path: Path) -> Non
     (stale / "00000-data.parquet").write_bytes(b"half")
     (tmp_path / ".sealing-r.lock").touch()  # the file stays, the lock died with its holder
     sealed = seal(path, tmp_path / "r")
-    assert sorted(entry.name for entry in (tmp_path / "r").iterdir()) == ["00000-data.parquet", "manifest.json"]
+    assert sorted(entry.name for entry in (tmp_path / "r").iterdir()) == ["1-00000-data.parquet", "manifest.json"]
     assert sealed.manifest.rows == 500
     assert _litter(tmp_path) == []
 
@@ -106,7 +106,7 @@ def test_the_manifest_says_what_was_sealed(path: Path, tmp_path: Path) -> None:
         host=HostId("quill-works/ci-1"),
         purposes=(parse_purpose("training"), parse_purpose("review")),
         record_id="question",
-        options=SealOptions(parts=3, level=1),
+        options=SealOptions(part_rows=170, level=1),
     )
     manifest = load_release(tmp_path / "r").manifest
     assert manifest == sealed.manifest
@@ -129,7 +129,7 @@ def test_the_manifest_says_what_was_sealed(path: Path, tmp_path: Path) -> None:
 
 def test_nothing_protected_can_be_read_from_a_part(path: Path, tmp_path: Path) -> None:
     # Level 1 and no compression of short values: what was not encrypted would stand there as it is.
-    sealed = seal(path, tmp_path / "r", options=SealOptions(parts=2, level=1))
+    sealed = seal(path, tmp_path / "r", options=SealOptions(part_rows=250, level=1))
     hidden = [
         b"question",
         b"answer",
@@ -162,24 +162,28 @@ def test_plain_pyarrow_reads_a_part_with_its_key(path: Path, tmp_path: Path) -> 
     (part,) = sealed.manifest.parts
     properties = pe.create_decryption_properties(sealed.keys[part.file], aad_prefix=part.aad.encode())
     table = pq.read_table(tmp_path / "r" / part.file, decryption_properties=properties)
-    assert table.column_names == ["_safehold_row", "question", "answer", "score"]
+    assert table.column_names == ["question", "answer", "score"]
     assert table.column("answer")[-1].as_py() == "#### 3951581"
 
 
 def test_the_same_key_cuts_the_same_ids_into_the_same_parts(path: Path, tmp_path: Path) -> None:
-    options = SealOptions(parts=7, cut_key=b"dataset secret 1")
+    options = SealOptions(part_rows=70, cut_key=b"dataset secret 1")
     first = seal(path, tmp_path / "a", options=options, record_id="question")
     second = seal(path, tmp_path / "b", options=options, record_id="question", version=2)
-    other = seal(path, tmp_path / "c", options=SealOptions(parts=7, cut_key=b"dataset secret 2"), record_id="question")
+    other = seal(
+        path, tmp_path / "c", options=SealOptions(part_rows=70, cut_key=b"dataset secret 2"), record_id="question"
+    )
     rows = [[(p.part, p.rows) for p in s.manifest.parts] for s in (first, second, other)]
     assert rows[0] == rows[1] != rows[2]
-    assert len(rows[0]) == 7
+    assert 4 <= len(rows[0]) <= 14  # 500 records, 35 to 140 a part
 
 
 def test_the_number_of_parts_follows_the_size(path: Path, tmp_path: Path) -> None:
-    sealed = seal(path, tmp_path / "r", options=SealOptions(part_bytes=2_000))
-    size = path.stat().st_size
-    assert {p.part for p in sealed.manifest.parts} == set(range(-(-(size // 3) // 2_000)))
+    (batch,) = open_source(path).batches()
+    sealed = seal(path, tmp_path / "r", options=SealOptions(part_bytes=batch.nbytes // 10))
+    assert 48 <= sealed.manifest.part_rows <= 50
+    assert all(part.rows <= 100 for part in sealed.manifest.parts)
+    assert all(part.rows >= 24 for part in sealed.manifest.parts[:-1])
 
 
 @pytest.mark.parametrize(
@@ -187,8 +191,8 @@ def test_the_number_of_parts_follows_the_size(path: Path, tmp_path: Path) -> Non
     [
         SealOptions(level=0),
         SealOptions(level=23),
-        SealOptions(parts=0),
-        SealOptions(parts=100_001),
+        SealOptions(part_rows=0),
+        SealOptions(workers=0),
         SealOptions(group_rows=0),
         SealOptions(part_bytes=0),
         SealOptions(cut_key=b"short"),
@@ -203,7 +207,7 @@ def test_a_record_id_must_be_a_column_with_an_id_in_every_record(tmp_path: Path)
     path = write_lines(tmp_path / "in.jsonl", [{"a": "x", "b": None, "c": 0.5}, {"a": "y", "b": "z", "c": 0.5}])
     for column, code in {"d": "record_id_column", "b": "record_id_null", "c": "record_id_type"}.items():
         with pytest.raises(InputInvalid, match=code):
-            seal(path, tmp_path / "r", record_id=column, options=SealOptions(parts=2))
+            seal(path, tmp_path / "r", record_id=column, options=SealOptions(part_rows=2))
     assert [entry.name for entry in tmp_path.iterdir()] == ["in.jsonl"]
 
 
@@ -236,7 +240,7 @@ def test_a_spec_that_no_reader_would_take_is_refused(field: dict[str, object], p
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K records are not here")
-@pytest.mark.parametrize("parts", [None, 5])
+@pytest.mark.parametrize("parts", [None, 1_500])
 def test_gsm8k_comes_back_byte_for_byte(parts: int | None, tmp_path: Path) -> None:
     from safehold.vault.output import write_jsonl
 
@@ -244,7 +248,7 @@ def test_gsm8k_comes_back_byte_for_byte(parts: int | None, tmp_path: Path) -> No
         GSM8K,
         tmp_path / "r",
         groups={"question": ["question"], "answer": ["answer"]},
-        options=SealOptions(parts=parts),
+        options=SealOptions(part_rows=parts),
     )
     assert sealed.manifest.rows == 7_473
     written = write_jsonl(sealed.open(), tmp_path / "out.jsonl")

@@ -120,7 +120,7 @@ def receive_frame(connection: socket.socket) -> bytes | None:
         return None
     if len(head) < _HEAD:
         raise _bad_frame("it is cut short")
-    length = frame_length(head)
+    length = frame_length(bytes(head))
     body = _receive(connection, length)
     if len(body) < length:
         raise _bad_frame("it is cut short")

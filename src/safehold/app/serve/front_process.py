@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 server.config.load()
             except (OSError, ValueError) as error:
                 raise InputInvalid(
-                    "serve.tls", f"the certificate or its key cannot be used: {error}", "give PEM files that belong together"
+                    "serve.tls",
+                    f"the certificate or its key cannot be used: {error}",
+                    "give PEM files that belong together",
                 ) from error
             forbid_programs()
             gc.freeze()

@@ -21,7 +21,9 @@ __all__ = ["end_with_parent", "forbid_programs", "forbid_reading", "only_connect
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_PROGRAMS: Final = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.forkpty", "pty.spawn"})
+_PROGRAMS: Final = frozenset(
+    {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.forkpty", "pty.spawn"}
+)
 
 
 def forbid_reading() -> None:

@@ -67,7 +67,7 @@ class _Lanes:
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(waiting)
             await waiting
-        taken = []
+        taken: list[tuple[Call, asyncio.Future[Outcome]]] = []
         while self._queue and len(taken) < _BATCH:
             call, future = self._queue.popleft()
             if not future.done():  # its asker has gone

@@ -20,7 +20,10 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._answers = Counter(
-            "safehold_answers", "Answers by route, status and code.", ["route", "status", "code"], registry=self._registry
+            "safehold_answers",
+            "Answers by route, status and code.",
+            ["route", "status", "code"],
+            registry=self._registry,
         )
         self._seconds = Histogram(
             "safehold_answer_seconds",

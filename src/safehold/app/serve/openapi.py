@@ -16,8 +16,10 @@ _SIGNED: Final = (
     ("Content-Digest", r"^sha-256=:[A-Za-z0-9+/]{43}=:$", "The body's SHA-256 (RFC 9530)."),
     (
         "Signature-Input",
-        r'^safehold=\("@method" "@path" "content-digest"\);created=[0-9]{1,15};nonce="[a-z0-9-]{1,64}";'
-        r'keyid="SHA256:[A-Za-z0-9+/]{43}";alg="ed25519"$',
+        (
+            r'^safehold=\("@method" "@path" "content-digest"\);created=[0-9]{1,15};nonce="[a-z0-9-]{1,64}";'
+            r'keyid="SHA256:[A-Za-z0-9+/]{43}";alg="ed25519"$'
+        ),
         "What is signed (RFC 9421): these three components, the time in seconds, the request's id, the key's fingerprint.",
     ),
     ("Signature", r"^safehold=:[A-Za-z0-9+/]{86}==:$", "Ed25519 by the host's SSH key (RFC 9421)."),
@@ -81,7 +83,10 @@ def _post(route: CallRoute) -> dict[str, Any]:
 
 
 def _problem() -> dict[str, Any]:
-    return {"description": "Refused, or not served: RFC 9457.", "content": {PROBLEM_TYPE: {"schema": _reference(Problem)}}}
+    return {
+        "description": "Refused, or not served: RFC 9457.",
+        "content": {PROBLEM_TYPE: {"schema": _reference(Problem)}},
+    }
 
 
 def _reference(kind: Any) -> dict[str, str]:

@@ -91,7 +91,9 @@ class Pages:
         code = "serve.draining" if self.draining else state.read_only or ("" if state.leads else "serve.follower")
         self._metrics.ready.set(0 if code else 1)
         if code:
-            return _error(Outcome(503, code=code, detail="keys cannot be asked for here now", hint="ask another broker"))
+            return _error(
+                Outcome(503, code=code, detail="keys cannot be asked for here now", hint="ask another broker")
+            )
         return _json({"status": "ready", "size": state.size})
 
     async def _show_metrics(self, request: Request) -> Response:
@@ -162,7 +164,10 @@ def _error(outcome: Outcome) -> Response:
 
 async def _problem_page(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    words = {404: ("serve.no_route", "there is nothing at this path"), 405: ("serve.method", "this path takes GET alone")}
+    words = {
+        404: ("serve.no_route", "there is nothing at this path"),
+        405: ("serve.method", "this path takes GET alone"),
+    }
     code, detail = words.get(status, ("serve.http", "the request cannot be served"))
     answer = _error(Outcome(status, code=code, detail=detail, hint="see /openapi.json"))
     if isinstance(error, HTTPException) and error.headers:

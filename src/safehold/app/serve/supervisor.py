@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Final
@@ -53,14 +53,14 @@ def serve(
     with bind(plan) as probe:  # the address is looked at first: unlocking the keys takes a while
         port = probe.getsockname()[1]
     plan = msgspec.structs.replace(plan, port=port)
-    with tempfile.TemporaryDirectory(prefix="safehold-") as folder, _signals() as ending:
-        with _vault(home, Path(folder), passphrase, kms_ports) as vault:
-            del passphrase
-            with _front(Path(folder), plan) as front:
-                scheme = "https" if plan.certificate else "http"
-                host = f"[{plan.host}]" if ":" in plan.host else plan.host
-                told(Serving(f"{scheme}://{host}:{port}", vault.pid, front.pid))
-                ended = _wait(ending, {"vault process": vault, "front": front})
+    with tempfile.TemporaryDirectory(prefix="safehold-") as folder, _signals() as ending, ExitStack() as running:
+        vault = running.enter_context(_vault(home, Path(folder), passphrase, kms_ports))
+        del passphrase
+        front = running.enter_context(_front(Path(folder), plan))  # ends first
+        scheme = "https" if plan.certificate else "http"
+        host = f"[{plan.host}]" if ":" in plan.host else plan.host
+        told(Serving(f"{scheme}://{host}:{port}", vault.pid, front.pid))
+        ended = _wait(ending, {"vault process": vault, "front": front})
     if ended:
         raise StorageFailed("serve.ended", f"the {ended} ended by itself", "see its last words above, then serve again")
 

@@ -180,7 +180,10 @@ class World:
         """Write an opened release to a file, in the form it came in."""
         path = self.folder / "opened" / name
         path.parent.mkdir(exist_ok=True)
-        return write_records(opening.opened, path, opening.opened.manifest.sources[0].format)
+        form = opening.opened.manifest.sources[0].format
+        return write_records(
+            opening.opened, path, "csv" if form == "csv" else "parquet" if form == "parquet" else "jsonl"
+        )
 
     def refused(self, release: str, host: HostId, grant: IssuedGrant) -> Refused:
         """A host asks and is refused; anything else is a fault of the story."""

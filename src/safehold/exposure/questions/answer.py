@@ -45,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reply_words(self) -> str:
         """``yes`` or ``no`` where the question asks that, else ``answered``; ``unknown`` stays."""
-        asks = self.question.startswith(("Did ", "Is "))
+        asks = self.question.startswith(("Did ", "Is ", "Was "))
         return self.reply if asks or self.reply == "unknown" else "answered"
 
 
