@@ -70,6 +70,7 @@ _STATUS_OF_CODE: Final = {
     "serve.no_length": 411,
     "serve.media_type": 415,
     "serve.method": 405,
+    "serve.headers": 431,
     "broker.internal": 503,
 }
 
@@ -121,9 +122,11 @@ class InventoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldsQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/holds``: which host asks. Signed like a request for keys."""
+    """The body of ``POST /v1/holds``: which host asks, and for what. Signed like a request for keys."""
 
     host: Annotated[str, msgspec.Meta(max_length=200)]
+    release: Annotated[str, msgspec.Meta(max_length=71)] | None = None
+    member: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class ShownHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +140,7 @@ class ShownHold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The holds that stop the asking host, and the size of the ledger that they were read at."""
+    """The holds that stop the asking host in this, and the size of the ledger that they were read at."""
 
     size: int
     holds: tuple[ShownHold, ...]

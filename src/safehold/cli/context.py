@@ -147,6 +147,7 @@ class Session:
     factory: Callable[[], HomeFactory]
     clock: Callable[[], int]
     open_store: Callable[[str], Store] = _no_stores
+    ssh_agent: Path | None = None
     json: bool = False
     debug: bool = False
     output: Output | None = field(default=None, repr=False)

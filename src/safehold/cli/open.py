@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import click
 
 from safehold.broker.client import KeyOrder
+from safehold.broker.connection import Connection
 from safehold.cli.context import session_of
 from safehold.cli.grant_file import read_grant_file
-from safehold.cli.keys import host_signer
+from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
 from safehold.cli.stores import fetched_folder, named_release
@@ -37,7 +39,8 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
 @click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
 @click.option("--member", type=MEMBER, help="Who opens it.")
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@click.option("--key", type=click.Path(path_type=Path), help="The host's key; a .pub file: ssh-agent signs with it.")
+@click.option("--broker", "urls", multiple=True, metavar="URL", help="Ask a served broker; may be repeated.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -49,6 +52,7 @@ def command(
     purpose: str,
     member: MemberId | None,
     key: Path | None,
+    urls: tuple[str, ...],
 ) -> None:
     """Open RELEASE (PARTY/DATASET@VERSION, or where it lies: s3://BUCKET/PREFIX/PARTY/DATASET/VERSION) into a new file.
 
@@ -57,7 +61,7 @@ def command(
     session = session_of(context)
     form = _output_form(out)
     file = read_grant_file(grant_file)
-    with session.open_home() as home:
+    with session.open_home() as home, ExitStack() as ending:
         found = named_release(session, home, release)
         row = found[0]
         with home.log.view() as view:
@@ -72,8 +76,8 @@ def command(
             member=member,
             grant=file.token,
         )
-        signer = host_signer(home, host, key)
-        broker = home.broker(session.read_passphrase)
+        signer = request_signer(session, home, host, key)
+        broker = ending.enter_context(Connection(urls, signer)) if urls else home.broker(session.read_passphrase)
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:
             opening = open_with_broker(folder, order, broker, signer, home.clock)

@@ -19,7 +19,7 @@ from safehold.model.ids import parse_digest
 __all__ = ["MAX_NAME_CHARACTERS", "needs_publishing", "never_changes", "read_static"]
 
 MAX_NAME_CHARACTERS: Final = 200
-_TILE: Final = re.compile(r"tile/(entries|[0-9]{1,2})/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_TILE: Final = re.compile(r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _PAYLOAD: Final = re.compile(r"payload/([0-9a-f]{64})")
 
 

@@ -49,7 +49,7 @@ from safehold.model.statements_outside import (
     ReleaseChecked,
 )
 from safehold.model.statements_serve import RefusalsCounted
-from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, AnyStored, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
@@ -412,10 +412,7 @@ AnyStatement = (
     | ClockNoted
     | NoticeSent
     | ReleaseChecked
-    | ReleaseStored
-    | DatasetAdopted
-    | AdoptionSealed
-    | AdoptionRemoved
+    | AnyStored
     | RefusalsCounted
 )
 

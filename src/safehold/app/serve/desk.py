@@ -29,9 +29,19 @@ from safehold.inventory.intake import Intake
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
 from safehold.ledger.static import read_static
-from safehold.model.errors import InputInvalid, NotFound, Refused, SafeholdError, StorageFailed, VerificationFailed
-from safehold.model.ids import KeyId, RequestId, Subject, parse_host_id, party_of
-from safehold.state.standing import active_holds, find_host
+from safehold.ledger.storage import View
+from safehold.model.errors import InputInvalid, NotFound, SafeholdError, StorageFailed, VerificationFailed
+from safehold.model.ids import (
+    HostId,
+    KeyId,
+    RequestId,
+    Subject,
+    parse_digest,
+    parse_host_id,
+    parse_member_id,
+    party_of,
+)
+from safehold.state.standing import active_holds, find_host, find_release
 
 __all__ = ["Rooms", "VaultDesk"]
 
@@ -49,7 +59,7 @@ class Rooms(Protocol):
     clock: Callable[[], int]
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class _State(msgspec.Struct, frozen=True, kw_only=True):
     """How the vault process is: whether it may append, and how long the ledger is."""
 
     size: int
@@ -124,7 +134,7 @@ class VaultDesk:
         )
 
     def _show_holds(self, call: Call) -> HoldsAnswer:
-        """The holds on the asking host and its party: nobody is shown another party's."""
+        """The holds that a request for keys by this host would meet, for a reader that goes on by keys that it has."""
         try:
             asked = _holds.decode(call.body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -134,11 +144,11 @@ class VaultDesk:
         with self._log.view() as view:
             row = find_host(view, host)
             if row is None:
-                raise Refused("broker.host_unknown", f"{host} is not registered", "register it: safehold host add")
+                raise Denial(3, "broker.host_unknown", f"{host} is not registered", "register it: safehold host add")
             verify_proof(call.body, proof, PublicKey.parse(row.key), HOLDS_PATH)
             if abs(proof.created - self._clock() // 1_000_000) > _CLOCK_TOLERANCE:
                 raise VerificationFailed("serve.stale", "the request is too old, or from the future", "set the clock")
-            holds = active_holds(view, [Subject("host", host), Subject("party", party_of(host))])
+            holds = active_holds(view, _asked_subjects(view, host, asked))
             size = view.size()
         shown = tuple(
             ShownHold(hold=one.hold, subject=str(one.subject), reason=one.reason, entry=one.placed_idx, t=one.placed_t)
@@ -146,11 +156,26 @@ class VaultDesk:
         )
         return HoldsAnswer(size=size, holds=shown)
 
-    def _state(self) -> State:
+    def _state(self) -> _State:
         refuses = self._log.read_only
         with self._log.view() as view:
             size = view.size()
-        return State(size=size, leads=not self._log.following, read_only=refuses.code if refuses else "")
+        return _State(size=size, leads=not self._log.following, read_only=refuses.code if refuses else "")
+
+
+def _asked_subjects(view: View, host: HostId, asked: HoldsQuestion) -> list[Subject]:
+    """The host and its party, a member of that party, and a release with what it is of: nothing else is told of."""
+    subjects = [Subject("host", host), Subject("party", party_of(host))]
+    if asked.member is not None and party_of(member := parse_member_id(asked.member)) == party_of(host):
+        subjects.append(Subject("member", member))
+    release = find_release(view, parse_digest(asked.release)) if asked.release is not None else None
+    if release is not None:
+        subjects += [
+            Subject("release", release.release),
+            Subject("dataset", release.dataset),
+            Subject("party", release.party),
+        ]
+    return subjects
 
 
 def _failed(error: SafeholdError) -> Outcome:

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_CALLS",
     "MAX_FRAME_BYTES",
     "Call",
+    "CallKind",
     "Outcome",
     "decode_calls",
     "decode_outcomes",

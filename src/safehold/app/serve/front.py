@@ -26,7 +26,7 @@ from safehold.app.serve.routes import CALLS, CallRoute
 from safehold.broker.http_form import PROBLEM_TYPE, Problem, parse_proof, problem_of
 from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed
 
-__all__ = ["Front", "Receive", "Scope", "Send", "problem_bytes"]
+__all__ = ["App", "Front", "Receive", "Scope", "Send", "outcome_of", "problem_bytes"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -73,8 +73,7 @@ class Front:
         try:
             outcome = await self._call(route, scope, receive)
         except SafeholdError as error:
-            said = problem_of(error)
-            outcome = Outcome(said.status, code=said.code, detail=said.detail, hint=said.hint, entry=said.entry)
+            outcome = outcome_of(error)
         await self._answer(outcome, send)
         self._metrics.count(route.kind, outcome.status, outcome.code, self._monotonic() - began)
 
@@ -127,6 +126,12 @@ class Front:
                 headers.append((b"allow", b"POST"))
         await send({"type": "http.response.start", "status": outcome.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def outcome_of(error: SafeholdError) -> Outcome:
+    """An error of the front as an outcome."""
+    said = problem_of(error)
+    return Outcome(said.status, code=said.code, detail=said.detail, hint=said.hint, entry=said.entry)
 
 
 def problem_bytes(outcome: Outcome, elsewhere: tuple[str, ...] = ()) -> bytes:

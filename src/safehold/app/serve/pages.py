@@ -20,14 +20,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from safehold.app.serve.frames import Call, Outcome
-from safehold.app.serve.front import problem_bytes
+from safehold.app.serve.front import outcome_of, problem_bytes
 from safehold.app.serve.link import VaultLink
 from safehold.app.serve.metrics import FORM, Metrics
 from safehold.app.serve.openapi import openapi_document
 from safehold.app.serve.routes import READS
 from safehold.broker.http_form import PROBLEM_TYPE
 from safehold.ledger.static import MAX_NAME_CHARACTERS, needs_publishing, never_changes
-from safehold.model.errors import SafeholdError, StorageFailed
+from safehold.model.errors import InputInvalid, NotFound, Refused, SafeholdError, StorageFailed
 
 __all__ = ["Pages"]
 
@@ -99,9 +99,8 @@ class Pages:
     async def _show_metrics(self, request: Request) -> Response:
         address = request.client.host if request.client else ""
         if not address.startswith(_LOOPBACK):
-            return _error(
-                Outcome(403, code="serve.metrics_here", detail="metrics are for this machine", hint="ask on loopback")
-            )
+            refused = Refused("serve.metrics_here", "metrics are shown to this machine alone", "ask on loopback")
+            return _error(outcome_of(refused))
         return Response(self._metrics.text(), media_type=FORM)
 
     async def _openapi(self, request: Request) -> Response:
@@ -110,14 +109,12 @@ class Pages:
     async def _log(self, request: Request) -> Response:
         name = request.path_params["name"][: MAX_NAME_CHARACTERS + 1]
         if needs_publishing(name) and not self._publish:
-            return _error(
-                Outcome(
-                    403,
-                    code="serve.log_not_public",
-                    detail="this ledger's entries are not published here; its hashes and checkpoints are",
-                    hint="ask its operator for an export, or serve with --publish-log",
-                )
+            refused = Refused(
+                "serve.log_not_public",
+                "this ledger's entries are not published here; its hashes and checkpoints are",
+                "ask its operator for an export, or serve with --publish-log",
             )
+            return _error(outcome_of(refused))
         kept = self._tiles.get(name)
         if kept is None:
             began = time.monotonic()
@@ -147,10 +144,8 @@ class Pages:
     async def _ask(self, call: Call) -> Outcome:
         try:
             return await self._link.ask(call)
-        except StorageFailed as error:
-            return Outcome(503, code=error.code, detail=error.message, hint=error.hint)
         except SafeholdError as error:
-            return Outcome(503, code=error.code, detail=error.message, hint=error.hint)
+            return outcome_of(error)
 
 
 def _json(value: object) -> Response:
@@ -164,12 +159,22 @@ def _error(outcome: Outcome) -> Response:
 
 async def _problem_page(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    words = {
-        404: ("serve.no_route", "there is nothing at this path"),
-        405: ("serve.method", "this path takes GET alone"),
-    }
-    code, detail = words.get(status, ("serve.http", "the request cannot be served"))
-    answer = _error(Outcome(status, code=code, detail=detail, hint="see /openapi.json"))
+    told: SafeholdError
+    if status == 404:
+        told = NotFound("serve.no_route", "there is nothing at this path", "see /openapi.json")
+    elif status == 405:
+        told = InputInvalid("serve.method", "this path does not take that method", "see /openapi.json")
+    else:
+        told = InputInvalid("serve.http", "this is no HTTP request that can be served", "see /openapi.json")
+    answer = _error(outcome_of(told))
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer
+
+
+def _not_ready(code: str) -> StorageFailed:
+    if code == "serve.follower":
+        return StorageFailed("serve.follower", "another process leads this ledger", "ask there; see `elsewhere`")
+    if code == "serve.draining":
+        return StorageFailed("serve.draining", "this broker is about to end", "ask another broker")
+    return StorageFailed(code, "the ledger takes no entries now, so no keys are released", "show this to its operator")

@@ -10,11 +10,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from safehold.app.serve.frames import Outcome
-from safehold.app.serve.front import problem_bytes
+from safehold.app.serve.front import outcome_of, problem_bytes
 from safehold.app.serve.limits import Limits
 from safehold.app.serve.metrics import Metrics
 from safehold.broker.http_form import PROBLEM_TYPE
+from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed
 
 __all__ = ["bounded_protocol", "sweep"]
 
@@ -34,7 +34,7 @@ class _Bounded(HttpToolsProtocol):
         self._in_head = True
         self.metrics.connections.set(len(self.connections))
         if len(self.connections) > self.bounds.connections:
-            self.refuse(503, "serve.connections", "there are too many connections")
+            self.refuse(StorageFailed("serve.connections", "there are too many connections", "ask again in a moment"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -50,7 +50,7 @@ class _Bounded(HttpToolsProtocol):
             self._heads += len(data)
         super().data_received(data)
         if self._in_head and self._heads > self.bounds.header_bytes and not self.transport.is_closing():
-            self.refuse(431, "serve.headers", f"a request's headers have at most {self.bounds.header_bytes:,} bytes")
+            self.refuse(_too_long(self.bounds))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -60,7 +60,7 @@ class _Bounded(HttpToolsProtocol):
         self._in_head, self._heads = False, 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.bounds.header_bytes:
-            self.refuse(431, "serve.headers", f"a request's headers have at most {self.bounds.header_bytes:,} bytes")
+            self.refuse(_too_long(self.bounds))
             return
         super().on_headers_complete()
 
@@ -74,15 +74,20 @@ class _Bounded(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self.refuse(400, "serve.http", "this is no HTTP request that can be served")
+        self.refuse(InputInvalid("serve.http", "this is no HTTP request that can be served", "see /openapi.json"))
 
-    def refuse(self, status: int, code: str, detail: str) -> None:
+    def refuse(self, error: SafeholdError) -> None:
         """Answer with a problem and close."""
-        body = problem_bytes(Outcome(status, code=code, detail=detail, hint="see docs/spec/serve.md"))
+        outcome = outcome_of(error)
+        status, body = outcome.status, problem_bytes(outcome)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.metrics.count("none", status, code, 0.0)
+        self.metrics.count("none", status, error.code, 0.0)
         self.transport.write(head % (status, _WORDS[status], PROBLEM_TYPE.encode(), len(body)) + body)
         self.transport.close()
+
+
+def _too_long(bounds: Limits) -> InputInvalid:
+    return InputInvalid("serve.headers", f"a request's headers have at most {bounds.header_bytes:,} bytes", "send less")
 
 
 def bounded_protocol(limits: Limits, metrics: Metrics) -> type[asyncio.Protocol]:
@@ -98,4 +103,6 @@ async def sweep(connections: set[Any], limits: Limits) -> None:
         late = loop.time() - limits.request_seconds
         for connection in list(connections):
             if isinstance(connection, _Bounded) and connection.since is not None and connection.since < late:
-                connection.refuse(408, "serve.too_slow", "the request took too long to arrive")
+                connection.refuse(
+                    InputInvalid("serve.too_slow", "the request took too long to arrive", "send it at once")
+                )

@@ -136,9 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     end_with_parent()
     forbid_reading()
-    passphrase = sys.stdin.buffer.readline(_MAX_PASSPHRASE_BYTES).decode(errors="surrogateescape").rstrip("\r\n")
     try:
-        return _serve(given.home, given.folder, passphrase, given.kms_port)
+        return _serve(given.home, given.folder, _read_line().decode(errors="surrogateescape"), given.kms_port)
     except SafeholdError as error:
         sys.stderr.write(f"{error.code}\t{error.exit_code}\t{error.message}\t{error.hint}\n")
         return error.exit_code
@@ -167,9 +166,17 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
     return 0
 
 
+def _read_line() -> bytes:
+    """The first line of standard input, unbuffered: no copy of the passphrase stays in a reader's buffer."""
+    line = bytearray()
+    while len(line) < _MAX_PASSPHRASE_BYTES and (one := os.read(0, 1)) not in (b"", b"\n"):
+        line += one
+    return bytes(line).rstrip(b"\r")
+
+
 def _watch_input(server: VaultServer) -> None:
     """The supervisor keeps our standard input open for as long as it lives."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):
         pass
     server.end()
 
