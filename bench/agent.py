@@ -74,9 +74,9 @@ def main() -> None:
         _make(root, files)
         time.sleep(2.1)  # so that every stat is settled and may be remembered
         folder = os.fsencode(root)
-        cache: dict[str, str] = {}
+        cache = agent.Memory()
         print(f"{sum(len(names) for _, _, names in os.walk(root)):,} files")
-        _timed("full hash, nothing remembered", lambda: agent.sweep(folder, {}), times=2)
+        _timed("full hash, nothing remembered", lambda: agent.sweep(folder), times=2)
         contents = agent.sweep(folder, cache)
         again = _timed("list, hooks and stat, all remembered", lambda: agent.sweep(folder, cache))
         assert again == contents, "the cache must not change what is found"

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class _NoProjections:
     def prepare(self, transaction: Transaction) -> None:
         """Nothing to create."""
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None:
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
         """Nothing to keep."""
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import csv
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from safehold.inventory import agent
+from safehold.inventory.agent_file import write_agent
 
-AGENT = Path(agent.__file__)
+AGENT = write_agent(Path(tempfile.mkdtemp(prefix="safehold-agent-")) / "agent.pyz")
+atexit.register(shutil.rmtree, AGENT.parent, ignore_errors=True)
 HOST = "quill-works/ci-1"
 
 

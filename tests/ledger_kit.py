@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safehold.ledger.tree import HASH_BYTES, Frontier, TileReader, leaf_hash
 from safehold.model import statements as s
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import Statement
+from safehold.model.statements_response import ResponseStep
 from safehold.state.projection import StateProjector
 
 ORIGIN = "north-lab.example/custody"
@@ -150,8 +151,24 @@ def one_of_each() -> dict[str, Statement]:
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.LatentRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
+            name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",
+        ),
+        s.IndicatorsRecorded(
+            **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
+            addresses=("192.0.2.1",), paths=("/tmp/trace",),
+        ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
+        s.ResponsePlanned(
+            **common, response="r-0123456789abcdef", course="suspend-hosts", profile="measured", proposed="watch",
+            advisory="PYSEC-2026-2", reason="it held litellm 1.82.8", member=None, clean_for=86_400, decisions=(),
+            steps=(ResponseStep(act="rebuild", subject=Subject("host", host), words="rebuild it"),),
+        ),
+        s.ResponseProven(
+            **common, response="r-0123456789abcdef", step=0, proof="rebuilt from image 7", document=None, member=None
+        ),
     ]  # fmt: skip
     return {str(statement.__struct_config__.tag): statement for statement in made}
 
@@ -175,7 +192,7 @@ class NoProjections:
 
     def prepare(self, transaction: Transaction) -> None: ...
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None: ...
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None: ...
 
 
 class MemoryTree:

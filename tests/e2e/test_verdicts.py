@@ -23,6 +23,7 @@ from tests.cli_kit import (
     make_environment_of,
     write_texts,
 )
+from tests.inventory_kit import AGENT
 
 SILENT, SEEN, LATER = "north-lab/silent", "north-lab/seen", "north-lab/later"
 MUTE = "north-lab/mute"
@@ -62,7 +63,7 @@ class March:
     def _sweep(self, host: str, times: list[int]) -> None:
         spool = self.folder / "spools" / host
         moments = ",".join(iso_time(at) + ("!" if at in times[-1:] else "") for at in times)
-        command = [sys.executable, "-I", "-S", replay.__file__, agent.__file__, moments, str(self.environment(host))]
+        command = [sys.executable, "-I", "-S", replay.__file__, str(AGENT), moments, str(self.environment(host))]
         subprocess.run([*command, "--host", host, "--name", "main", "--spool", str(spool)], check=True, timeout=60)
         key = self.desk.home / "keys" / "hosts" / host
         self.desk("inventory", "import", host, spool, "--key", key)

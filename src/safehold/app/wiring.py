@@ -41,7 +41,7 @@ from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
 from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
 from safehold.cli.serve_port import Served, ServeWish
-from safehold.containment import Containment
+from safehold.containment import Containment, Responses
 from safehold.inventory.intake import Intake
 from safehold.ledger.disk import sync_folder
 from safehold.ledger.export import write_file
@@ -102,6 +102,7 @@ class Home:
             self.log.refuse(read_only_restored(mark.size))
         self.registry = Registry(self.log, clock, self._by)
         self.containment = Containment(self.log, clock, self._by)
+        self.responses = Responses(self.log, clock, self._by)
         self.intake = Intake(self.log, clock, self._by)
         self.people = People(path / "people.json", _read_secret(path / "keys" / "people"))
         self.segments = Segments(self.log, path / "segments", sealed_segments, clock, self._by)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
     from safehold.cli.output import Output
     from safehold.cli.serve_port import Served, ServeWish
-    from safehold.containment import Containment
+    from safehold.containment import Containment, Responses
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
     from safehold.ledger.log import Log
@@ -48,6 +48,7 @@ class Home(Protocol):
     log: Log
     registry: Registry
     containment: Containment
+    responses: Responses
     intake: Intake
     people: People
     segments: Segments

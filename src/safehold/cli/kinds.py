@@ -20,6 +20,7 @@ __all__ = [
     "MEMBER",
     "MODEL",
     "PARTY",
+    "RESPONSE",
     "RUN",
     "SUBJECT",
     "Parsed",
@@ -50,6 +51,7 @@ PARTY: Final = Parsed("party", ids.parse_party_id)
 HOST: Final = Parsed("party/host", ids.parse_host_id)
 MEMBER: Final = Parsed("party/m-…", ids.parse_member_id)
 DATASET: Final = Parsed("party/dataset", ids.parse_dataset_id)
+RESPONSE: Final = Parsed("r-…", ids.parse_response_id)
 RUN: Final = Parsed("party/run", ids.parse_run_id)
 MODEL: Final = Parsed("party/model", ids.parse_model_id)
 ADVISORY: Final = Parsed("advisory", ids.parse_advisory_id)

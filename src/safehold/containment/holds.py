@@ -4,8 +4,8 @@ The decision and the hold stand next to each other in the ledger, all or nothing
 is released to or of its subject: the broker reads holds inside the transaction that appends its answer, so there
 is no time in between, and ``fsck`` checks it (``fsck.released_under_hold``).
 
-Lifting has a condition: every host that the hold covers must have reported, and its newest inventory must be clean.
-A member may rule otherwise with ``despite_findings``; the reason then says so in the ledger for good.
+Lifting has a condition (``cleanness``): every host that the hold covers must have reported and be clean, for as long as
+the response that placed the hold asked. A member may rule otherwise with ``despite_findings``; the reason then says so in the ledger for good.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from safehold.containment.cleanness import Clean, check_clean, clean_for
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
-from safehold.model.errors import Conflict, InputInvalid, NotFound, Refused
+from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import (
     DecisionId,
     Digest,
@@ -31,7 +32,7 @@ from safehold.model.ids import (
     party_of,
 )
 from safehold.model.statements import DecisionMade, HoldLifted, HoldPlaced
-from safehold.state.standing import GrantRow, active_holds, find_host, list_grants, list_hosts, read_inventories
+from safehold.state.standing import GrantRow, active_holds, list_grants, list_hosts
 
 __all__ = ["Containment", "Effect", "Lifted", "Suspended", "preview"]
 
@@ -110,7 +111,8 @@ class Containment:
         """End all holds on ``subject``.
 
         Raises ``Conflict`` (``containment.not_held``) if there is none, ``Refused`` (``containment.not_clean``)
-        if a host that it covers has no clean inventory and ``despite_findings`` is not given.
+        if a host that it covers has no clean inventory since, or not for as long as the response asks
+        (``containment.not_clean_long``), and ``despite_findings`` is not given.
         """
         _check_reason(reason)
 
@@ -121,7 +123,11 @@ class Containment:
             if not holds:
                 raise Conflict("containment.not_held", f"{subject} is not held", "see: safehold log list")
             if not despite_findings:
-                _check_clean(view, subject, max(hold.placed_t for hold in holds))
+                check_clean(
+                    view,
+                    _covered_hosts(view, subject),
+                    Clean(max(hold.placed_t for hold in holds), clean_for(view, [hold.hold for hold in holds]), now),
+                )
             decision = self._decision(view, "lift", subject, reason, member, now)
             lifted = [
                 HoldLifted(
@@ -195,33 +201,6 @@ def _check_subject(view: View, subject: Subject) -> None:
         raise NotFound(
             "containment.no_subject", f"{subject} is not known here", "check the name; see: safehold log list"
         )
-
-
-def _check_clean(view: View, subject: Subject, since: int) -> None:
-    """Raise ``Refused`` unless each covered host has reported after ``since`` and holds nothing that is named."""
-    for host in _covered_hosts(view, subject):
-        row = find_host(view, host)
-        inventories = read_inventories(view, host)
-        # As in the broker, the older of the two times: a clock set forward does not date a report after the hold.
-        if row is None or not inventories or any(min(seen.until, seen.t) < since for seen in inventories):
-            raise Refused(
-                "containment.not_clean",
-                f"{host} has not reported since the hold was placed",
-                "run the agent there and record its report, or lift with --despite-findings and say why",
-            )
-        for seen in inventories:
-            if not seen.readable:
-                raise Refused(
-                    "containment.not_clean",
-                    f"the contents of the newest inventory of {host} are not kept here",
-                    "run the agent there and record its report, or lift with --despite-findings and say why",
-                )
-            for finding in seen.findings:
-                raise Refused(
-                    "containment.not_clean",
-                    f"{host} still holds {finding.what} ({finding.advisory}, entry {finding.idx})",
-                    "remove it, run the agent again, or lift with --despite-findings and say why",
-                )
 
 
 def _check_reason(reason: str) -> None:

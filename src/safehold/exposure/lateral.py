@@ -59,25 +59,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 def credentials_in_reach(case: Case, host: str, spans: Sequence[Span]) -> tuple[InReach, ...]:
     """Credentials that were in reach of ``host`` at some moment of ``spans``, by name."""
-    found = dict[str, InReach]()
+    found = list[InReach]()
     for note in case.credential_notes:
         if note.act != "reach" or note.host != host:
             continue
         end, ended_by = _end(case, note.credential, note.at)
-        touched = [span for span in spans if note.at <= span.end and end > span.start]
+        touched = [span for span in spans if note.at <= span.end and end > max(note.at, span.start)]
         if touched:
             start = max(note.at, min(span.start for span in touched))
-            one = InReach(
-                credential=note.credential,
-                rank=note.rank,
-                host=host,
-                start=start,
-                end=end,
-                entries=(note.idx, *ended_by),
-            )
-            known = found.get(note.credential)
-            found[note.credential] = one if known is None or one.start < known.start else known
-    return tuple(found[name] for name in sorted(found))
+            found.append(
+                InReach(
+                    credential=note.credential, rank=note.rank, host=host, start=start, end=end,
+                    entries=(note.idx, *ended_by),
+                )
+            )  # fmt: skip
+    return tuple(sorted(found, key=lambda one: (one.credential, one.start, one.entries)))
 
 
 def _end(case: Case, credential: str, since: int) -> tuple[int, tuple[int, ...]]:
@@ -91,14 +87,16 @@ def _end(case: Case, credential: str, since: int) -> tuple[int, tuple[int, ...]]
 
 
 def find_targets(case: Case, host: str, spans: Sequence[Span]) -> tuple[Target, ...]:
-    """All that can be reached from ``host`` in ``spans`` by credentials, nearest first; each by its shortest path."""
+    """All that can be reached from ``host`` in ``spans`` by credentials, nearest first; each once for each life of a credential,
+    by its shortest path.
+    """
     if not any(note.act == "reach" and note.host == host for note in case.credential_notes):
         return ()
     opens = dict[str, list[CredentialNote]]()
     for note in case.credential_notes:
         if note.act == "opens" and note.subject_id is not None:
             opens.setdefault(note.credential, []).append(note)
-    found, seen = list[Target](), {("host", host)}
+    found, seen = list[Target](), set[tuple[str, str, int, int]]()
     frontier: list[tuple[str, tuple[Span, ...], tuple[str, ...], tuple[int, ...]]] = [(host, tuple(spans), (host,), ())]
     for step in range(_MOST_STEPS):
         following = list[tuple[str, tuple[Span, ...], tuple[str, ...], tuple[int, ...]]]()
@@ -106,9 +104,11 @@ def find_targets(case: Case, host: str, spans: Sequence[Span]) -> tuple[Target, 
             for credential in credentials_in_reach(case, at, times):
                 for note in opens.get(credential.credential, ()):
                     key = (str(note.subject_kind), str(note.subject_id))
-                    if key in seen:
+                    # One place may be reached in two lives of a credential, or later by another: each counts once.
+                    life = (*key, credential.start, credential.end)
+                    if key == ("host", host) or life in seen:
                         continue
-                    seen.add(key)
+                    seen.add(life)
                     path = (*steps, credential.credential, key[1])
                     shown = (*entries, *credential.entries, note.idx)
                     found.append(

@@ -152,7 +152,7 @@ def find_presences(case: Case) -> tuple[Presence, ...]:
 def _find_presence(
     case: Case, host: Host, observations: Sequence[Observation], findings: dict[str, tuple[Finding, ...]]
 ) -> Presence:
-    begin = min([_known_from(case, host), *(observation.since for observation in observations)])
+    begin = min([_known_from(case, host), *(min(one.since, _seen_until(one, case.now)) for one in observations)])
     by_environment = dict[str, list[Observation]]()
     for observation in observations:
         by_environment.setdefault(observation.environment, []).append(observation)

@@ -18,11 +18,12 @@ import msgspec
 from safehold.inventory.advisories import (
     AdvisoryDocument,
     PackageClaim,
+    PathClaim,
     VersionRange,
     merge_aliases,
     parse_advisory,
 )
-from safehold.inventory.match import Finding, match_inventory
+from safehold.inventory.match import Finding, Latent, match_inventory, match_latent
 from safehold.inventory.report import InventoryConfirmation, InventoryReport, verify_message
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Draft, Log
@@ -35,8 +36,10 @@ from safehold.model.statements import (
     AdvisoryRecorded,
     AffectedClaim,
     FindingRecorded,
+    IndicatorsRecorded,
     InventoryConfirmed,
     InventoryRecorded,
+    LatentRecorded,
     WindowClaim,
 )
 from safehold.state.standing import find_host
@@ -47,6 +50,8 @@ _FUTURE_TOLERANCE = 300_000_000
 """µs that a host's clock may be ahead of ours."""
 _MAX_TEXT = 500
 _MAX_WINDOWS = 50
+_MAX_INDICATORS = 500
+_MAX_INDICATOR_BYTES = 15_000
 
 
 class TakenMessage(msgspec.Struct, frozen=True):
@@ -132,10 +137,14 @@ class Intake:
             distributions=len(message.contents.distributions),
             oddities=message.oddities,
         )
-        findings: tuple[FindingRecorded, ...] = ()
+        findings: tuple[FindingRecorded | LatentRecorded, ...] = ()
         if not view.rows("SELECT 1 FROM observation WHERE inventory = ? LIMIT 1", message.inventory):
             items = contents_items(contents, files=True)
-            findings = self._findings(message.inventory, match_inventory(items, self._newest(view)))
+            newest = self._newest(view)
+            findings = (
+                *self._findings(message.inventory, match_inventory(items, newest)),
+                *self._latents(message.inventory, match_latent(items, newest)),
+            )
         return Draft((statement, *findings), (contents, report))
 
     def _confirmed(self, view: View, message: InventoryConfirmation, report: bytes) -> Draft:
@@ -168,10 +177,12 @@ class Intake:
             newest = view.rows(sql, document.advisory)
             if newest and newest[0][0] == document.digest:
                 return Draft(())
-            findings: list[FindingRecorded] = []
+            findings: list[FindingRecorded | LatentRecorded] = []
             for inventory, items in self._inventories(view):
                 findings += self._findings(inventory, match_inventory(items, [document]))
-            return Draft((self._statement(view, document, source), *findings), (document.body,))
+                findings += self._latents(inventory, match_latent(items, [document]))
+            stated = (self._statement(view, document, source), *self._indicators(document))
+            return Draft((*stated, *findings), (document.body,))
 
         entries = self._log.append(propose)
         findings = tuple(one.statement for one in entries if isinstance(one.statement, FindingRecorded))
@@ -220,6 +231,41 @@ class Intake:
             for one in found
         )
 
+    def _latents(self, inventory: Digest, found: Sequence[Latent]) -> tuple[LatentRecorded, ...]:
+        now = self._clock()
+        return tuple(
+            LatentRecorded(
+                t=now,
+                by=self._by,
+                advisory=one.advisory,
+                document=one.document,
+                inventory=inventory,
+                item=one.item,
+                match=one.match,
+                name=one.name,
+                version=one.version,
+                path=one.path,
+            )
+            for one in found
+        )
+
+    def _indicators(self, document: AdvisoryDocument) -> tuple[IndicatorsRecorded, ...]:
+        """What questions about hosts and networks look for; the document has all of it, this the part that fits."""
+        paths = [claim.path for claim in document.claims if isinstance(claim, PathClaim)]
+        if document.withdrawn is not None or not (document.domains or document.addresses or paths):
+            return ()
+        return (
+            IndicatorsRecorded(
+                t=self._clock(),
+                by=self._by,
+                advisory=document.advisory,
+                document=document.digest,
+                domains=_fitting(document.domains),
+                addresses=_fitting(document.addresses),
+                paths=_fitting(paths),
+            ),
+        )
+
     def _newest(self, view: View) -> list[AdvisoryDocument]:
         """The newest version of each advisory, parsed."""
         sql = "SELECT advisory, document FROM advisory a WHERE idx = (SELECT max(idx) FROM advisory b WHERE b.advisory = a.advisory)"
@@ -240,6 +286,12 @@ class Intake:
                 yield digest, contents_items(view.payload(digest) or b"", files=True)
             except SafeholdError:
                 continue
+
+
+def _fitting(values: Sequence[str]) -> tuple[str, ...]:
+    """As many values as an entry can hold beside others; what is longer than any name or path is left out."""
+    kept = [value for value in dict.fromkeys(values) if len(value.encode()) <= _MAX_TEXT]
+    return tuple(kept[:_MAX_INDICATORS]) if sum(map(len, kept)) < _MAX_INDICATOR_BYTES else tuple(kept[:30])
 
 
 def _affected(document: AdvisoryDocument) -> tuple[AffectedClaim, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from packaging.utils import canonicalize_name
@@ -26,10 +26,15 @@ from safehold.inventory.advisories import (
 from safehold.model.contents import Item
 from safehold.model.ids import AdvisoryId, Digest
 
-__all__ = ["Finding", "MatchKind", "claims_version", "match_inventory"]
+__all__ = ["LATENT", "Finding", "Latent", "MatchKind", "claims_version", "match_inventory", "match_latent"]
 
 MatchKind = Literal["version", "hash", "path"]
 
+LATENT: Final = frozenset({"cached", "locked"})
+"""Items that lie near a host and are not installed there."""
+_WITHOUT_HASH: Final = frozenset({"credential", "environment", "looked"})
+"""Items whose digest is not that of a file."""
+_WITH_PATH: Final = frozenset({"hook", "unowned", "altered", "missing", "skipped", "trace"})
 _FOLDER: Final = re.compile(r"([^-]*)-(.*?)(?:\.dist-info|(?:-py[0-9][^-]*)?\.egg-info)", re.DOTALL)
 # At one version: a fix before a new introduction (so that the doubt is "affected"), an introduction before the end
 # of the very same version (so that a range of one version holds that version).
@@ -47,6 +52,18 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     path: str
 
 
+class Latent(msgspec.Struct, frozen=True, order=True):
+    """One thing near a host that one version of an advisory names; the fields of the statement ``latent.recorded``."""
+
+    advisory: AdvisoryId
+    document: Digest
+    item: Literal["cached", "locked"]
+    match: Literal["version", "hash"]
+    name: str
+    version: str
+    path: str
+
+
 def match_inventory(items: Iterable[Item], documents: Iterable[AdvisoryDocument]) -> tuple[Finding, ...]:
     """Every finding, sorted, each once. Withdrawn documents match nothing.
 
@@ -57,18 +74,40 @@ def match_inventory(items: Iterable[Item], documents: Iterable[AdvisoryDocument]
     index = _Index(document for document in documents if document.withdrawn is None)
     found: set[Finding] = set()
     for item in items:
-        if item.kind == "distribution":
+        if item.kind in LATENT:
+            continue
+        if item.kind in {"distribution", "package"}:
             for name, version in _names(item):
-                for document, claim in index.packages.get(name, ()):
+                for document, claim in index.packages.get((item.family, name), ()):
                     if claims_version(claim, version):
                         found.add(Finding(document.advisory, document.digest, "version", name, version, item.path))
-        if item.sha256:
+        if item.sha256 and item.kind not in _WITHOUT_HASH:
             found.update(_finding(document, "hash", item) for document in index.hashes.get(item.sha256, ()))
-        if item.kind not in {"distribution", "pyc"} and (item.kind != "file" or not item.sha256):
+        if item.kind in _WITH_PATH or (item.kind == "file" and not item.sha256):
             found.update(_finding(document, "path", item) for document in index.paths.get(item.path, ()))
     # A file known by its hash needs no weaker word about the same path.
     strong = {(one.document, one.path) for one in found if one.match == "hash"}
     return tuple(sorted(one for one in found if one.match != "path" or (one.document, one.path) not in strong))
+
+
+def match_latent(items: Iterable[Item], documents: Iterable[AdvisoryDocument]) -> tuple[Latent, ...]:
+    """What caches could serve and lockfiles ask for, of what the documents name; sorted, each once.
+
+    A lockfile's hash is the file that it would accept: one that an advisory names is a match as good as the version.
+    """
+    index = _Index(document for document in documents if document.withdrawn is None)
+    found: set[Latent] = set()
+    for item in items:
+        kind: Any = item.kind
+        if kind not in LATENT:
+            continue
+        named: tuple[Any, ...] = (item.name, item.version, item.path)
+        for document, claim in index.packages.get((item.family, item.name), ()):
+            if claims_version(claim, item.version):
+                found.add(Latent(document.advisory, document.digest, kind, "version", *named))
+        for document in index.hashes.get(item.sha256, ()) if item.sha256 else ():
+            found.add(Latent(document.advisory, document.digest, kind, "hash", *named))
+    return tuple(sorted(found))
 
 
 def claims_version(claim: PackageClaim, version: str) -> bool:
@@ -122,7 +161,7 @@ class _Index:
     """The claims of all documents by what they look for."""
 
     def __init__(self, documents: Iterable[AdvisoryDocument]) -> None:
-        self.packages: dict[str, list[tuple[AdvisoryDocument, PackageClaim]]] = {}
+        self.packages: dict[tuple[str, str], list[tuple[AdvisoryDocument, PackageClaim]]] = {}
         self.hashes: dict[str, list[AdvisoryDocument]] = {}
         self.paths: dict[str, list[AdvisoryDocument]] = {}
         for document in documents:
@@ -131,9 +170,9 @@ class _Index:
 
     def _add(self, document: AdvisoryDocument, claim: PackageClaim | FileClaim | PathClaim) -> None:
         if isinstance(claim, PackageClaim):
-            # Only Python distributions are listed by the agent; a package of another ecosystem may share a name.
-            if claim.ecosystem == "PyPI":
-                self.packages.setdefault(claim.name, []).append((document, claim))
+            # By ecosystem: packages of two of them may share a name.
+            family = "" if claim.ecosystem == "PyPI" else claim.ecosystem
+            self.packages.setdefault((family, claim.name), []).append((document, claim))
         elif isinstance(claim, FileClaim):
             self.hashes.setdefault(claim.sha256, []).append(document)
             if claim.path:
@@ -144,7 +183,7 @@ class _Index:
 
 def _names(item: Item) -> set[tuple[str, str]]:
     """What a distribution goes by: its METADATA and its folder can disagree, and either can be the lie."""
-    folder = _FOLDER.fullmatch(item.path)
+    folder = _FOLDER.fullmatch(item.path) if item.kind == "distribution" else None
     named = {(item.name, item.version)}
     return named | {(canonicalize_name(folder[1]), folder[2])} if folder else named
 

@@ -26,14 +26,20 @@ __all__ = [
     "Altered",
     "Compiled",
     "Contents",
+    "Credential",
     "Distribution",
+    "FoundEnvironment",
     "Hook",
     "Interpreter",
     "InventoryConfirmation",
     "InventoryReport",
+    "Locked",
     "Missing",
     "Skipped",
+    "Startup",
+    "Trace",
     "Unowned",
+    "Versioned",
     "parse_message",
     "path_bytes",
     "verify_message",
@@ -112,7 +118,7 @@ class Compiled(_Strict, frozen=True):
     """A compiled file whose header does not match its source, or that has none."""
 
     path: str
-    problem: Literal["source-differs", "hash-based", "no-source", "sourceless"]
+    problem: Literal["source-differs", "hash-based", "no-source", "sourceless", "code-differs"]
     sha256: _Sha256
 
 
@@ -123,8 +129,60 @@ class Skipped(_Strict, frozen=True):
     reason: str
 
 
+class Versioned(_Strict, frozen=True):
+    """A package with a version, in a cache or named by an outside list; ``ecosystem`` as OSV writes it."""
+
+    ecosystem: str
+    name: str
+    path: str
+    sha256: _Sha256
+    version: str
+
+
+class Locked(_Strict, frozen=True):
+    """What a lockfile asks for, with the SHA-256 of the files that it accepts."""
+
+    ecosystem: str
+    hashes: tuple[_Sha256, ...]
+    name: str
+    path: str
+    version: str
+
+
+class Credential(_Strict, frozen=True):
+    """A credential in reach. ``id``: an SSH key's public fingerprint (hex), else a keyed digest."""
+
+    id: _Sha256
+    kind: str
+    name: str
+    path: str
+
+
+class FoundEnvironment(_Strict, frozen=True):
+    """A Python environment of the host, by the name under which it reports."""
+
+    kind: str
+    name: str
+    path: str
+
+
+class Startup(_Strict, frozen=True):
+    """A unit, a cron line (keyed digest), an autostart or shell file: what the host runs by itself."""
+
+    kind: str
+    path: str
+    sha256: _Sha256
+
+
+class Trace(_Strict, frozen=True):
+    """An indicator path that exists on the host."""
+
+    kind: Literal["file", "folder", "link", "other", "unknown"]
+    path: str
+
+
 class Contents(_Strict, frozen=True):
-    """What the inventory digest is taken of."""
+    """What the inventory digest is taken of. The lists with a default are those of a host, or of an imported list."""
 
     altered: tuple[Altered, ...]
     distributions: tuple[Distribution, ...]
@@ -133,6 +191,14 @@ class Contents(_Strict, frozen=True):
     pyc: tuple[Compiled, ...]
     skipped: tuple[Skipped, ...]
     unowned: tuple[Unowned, ...]
+    cached: tuple[Versioned, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    environments: tuple[FoundEnvironment, ...] = ()
+    locked: tuple[Locked, ...] = ()
+    looked: tuple[str, ...] = ()
+    packages: tuple[Versioned, ...] = ()
+    startup: tuple[Startup, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
 
 class Interpreter(_Strict, frozen=True):
@@ -211,7 +277,7 @@ def parse_message(data: bytes) -> InventoryReport | InventoryConfirmation:
         raise InputInvalid(
             "inventory.environment",
             "the environment's name is not usable",
-            "lower-case letters, digits and - . _ , at most 64 characters: agent.py --name ci",
+            "lower-case letters, digits and - . _ , at most 64 characters: agent.pyz FOLDER --name ci",
         )
     if isinstance(message, InventoryConfirmation):
         return _check_interval(message)

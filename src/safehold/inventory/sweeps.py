@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from safehold.inventory import agent
+from safehold.inventory.agent_file import write_agent
 from safehold.inventory.intake import Intake, TakenMessage
 from safehold.ledger import sshsig
 from safehold.ledger.keys import SigningKey
@@ -24,16 +26,19 @@ _MAX_SIGNATURE_BYTES = 16_384
 def run_agent(folder: Path, host: HostId, name: str, spool: Path, *more: str) -> None:
     """Run the agent in a process of its own, isolated and without ``site``: nothing in ``folder`` can run in it.
 
-    ``more`` are further options of ``agent.py``. Raises ``InputInvalid`` (``inventory.agent``) with what it said, or
+    ``more`` are further options of the agent. Raises ``InputInvalid`` (``inventory.agent``) with what it said, or
     ``StorageFailed`` (``inventory.agent_disk``).
     """
-    command = [sys.executable, "-I", "-S", agent.__file__, str(folder.absolute()), "--host", host]
-    command += ["--name", name, "--spool", str(spool.absolute()), *more]
+    arguments = [str(folder.absolute()), "--host", host, "--name", name, "--spool", str(spool.absolute()), *more]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        with tempfile.TemporaryDirectory() as place:
+            command = [sys.executable, "-I", "-S", str(write_agent(Path(place) / "agent.pyz")), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputInvalid(
-            "inventory.agent", f"the agent could not run: {error}", "try it by hand: python3 -I -S agent.py --help"
+            "inventory.agent",
+            f"the agent could not run: {error}",
+            "try it by hand: safehold agent file agent.pyz; python3 -I -S agent.pyz --help",
         ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

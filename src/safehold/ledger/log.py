@@ -11,7 +11,7 @@ how a hold is exact and not merely fast.
 2. *extend* a copy of the frontier with the hashes of their bytes;
 3. *stage* entries, payloads, projections, tiles and the signed checkpoint in the same transaction;
 4. *commit*, durably: **the commit point**. A crash before it leaves nothing, a crash after it leaves everything;
-5. *publish*: the copy becomes the frontier, the lock database advances, the callers get their answers.
+5. *publish*: the copy becomes the frontier, the callers get their answers, the lock database advances.
 
 **Group commit** needs no timer: while one commit waits for the disk, proposals queue; then the first of them leads
 and commits all of them at once. Each caller waits for its own outcome and not for a lock that all want: with a lock,
@@ -27,12 +27,9 @@ read, and their first append after it ended takes over.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
-
-import msgspec
 
 from safehold.ledger.cosignature import add_signatures
 from safehold.ledger.keys import PublicKey, SigningKey
@@ -40,8 +37,10 @@ from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.note import Checkpoint, NoteSignature, NoteVerifier, open_checkpoint, sign_checkpoint
 from safehold.ledger.proof import verify_consistency
 from safehold.ledger.receipt import format_receipt
+from safehold.ledger.staging import stage_group, stage_tiles
 from safehold.ledger.storage import Entry, Projector, Store, Transaction, View
-from safehold.ledger.tree import Frontier, TileReader, checked_tile, consistency_proof, inclusion_proof, leaf_hash
+from safehold.ledger.tree import Frontier, TileReader, checked_tile, consistency_proof, inclusion_proof
+from safehold.ledger.waiting import Draft, GroupQueue, Proposal, Waiting, answer
 from safehold.ledger.witnessed import WitnessedSizes
 from safehold.model.errors import (
     NotAppended,
@@ -52,46 +51,12 @@ from safehold.model.errors import (
     Uncertain,
     VerificationFailed,
 )
-from safehold.model.ids import sha256_digest
-from safehold.model.statements import Statement, decode, encode
+from safehold.model.statements import Statement, decode
 
 __all__ = ["Draft", "Log", "Proposal", "tile_reader"]
 
 
-class Draft(msgspec.Struct, frozen=True):
-    """What a proposal wants to be true: statements in order, and the payloads that they name by digest."""
-
-    statements: tuple[Statement, ...]
-    payloads: tuple[bytes, ...] = ()
-
-
 _REMEMBERED_TILES: Final = 64
-
-Proposal = Callable[[View], Draft]
-"""Reads the state as it is at its place in the order and returns what to append. It may run more than once."""
-
-
-class _Waiting:
-    """A proposal in the queue and, later, its outcome."""
-
-    __slots__ = ("_gate", "done", "entries", "error", "leads", "proposal")
-
-    def __init__(self, proposal: Proposal) -> None:
-        self.proposal = proposal
-        self.leads = False
-        self.done = False
-        self.entries: tuple[Entry, ...] = ()
-        self.error: BaseException | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    def wait(self) -> None:
-        """Return when there is an outcome, or when it is this one's turn to lead."""
-        self._gate.acquire()
-
-    def wake(self) -> None:
-        """Let ``wait`` return. Called once at most: by whoever leads, or by whoever hands the lead on."""
-        self._gate.release()
 
 
 class Log:
@@ -115,9 +80,7 @@ class Log:
         self._signer = signer
         self._projector = projector
         self.verifier = NoteVerifier(origin, signer if isinstance(signer, PublicKey) else signer.public)
-        self._queue: list[_Waiting] = []
-        self._queue_lock = threading.Lock()
-        self._led = False  # somebody leads: whoever comes now waits
+        self.queue = GroupQueue()
         self._frontier = Frontier()
         self._read_only: SafeholdError | None = _follower() if isinstance(signer, PublicKey) else None
         self._lock_problem: StorageFailed | None = None
@@ -208,80 +171,63 @@ class Log:
         proof = consistency_proof(known.size, frontier.size, tile_reader(view))
         verify_consistency(known.size, known.root, frontier.size, frontier.root(), proof)
 
-    def append(self, proposal: Proposal) -> tuple[Entry, ...]:
+    def append(self, proposal: Proposal, *, wait: bool = True) -> tuple[Entry, ...]:
         """Append what ``proposal`` returns; the entries are durable when this returns.
+
+        Where too many wait already, this waits for room, or with ``wait`` False raises ``NotAppended`` (``ledger.busy``).
 
         Raises what the proposal raises (nothing is appended then), ``NotAppended``, ``Uncertain``, or
         ``StorageFailed`` (``ledger.rolled_back``) on a ledger that is read-only. Safe from many threads.
         """
+        return self._append(proposal, wait)
+
+    def _append(self, proposal: Proposal | Draft, wait: bool) -> tuple[Entry, ...]:
         if self._read_only is not None:
             raise self._read_only
-        waiting = _Waiting(proposal)
+        waiting = Waiting(proposal)
         try:
-            with self._queue_lock:
-                self._queue.append(waiting)
-                waiting.leads = not self._led
-                self._led = True
-            if not waiting.leads:
+            if not self.queue.enter(waiting, wait=wait):
                 waiting.wait()
             if not waiting.done:
-                self._lead(waiting)
+                self.commit_waiting(waiting)
         except BaseException:  # re-raises: an interrupt; the others must not wait for a leader that has gone
-            self._withdraw(waiting)
+            self.queue.withdraw(waiting)
             raise
         if waiting.error is not None:
             raise waiting.error
         return waiting.entries
 
-    def _lead(self, leader: _Waiting) -> None:
-        """Commit all that wait, give each its outcome, and hand the lead on."""
-        group: list[_Waiting] = []
+    def commit_waiting(self, leader: Waiting | None) -> None:
+        """Commit all that wait, give each its outcome, and hand the lead on. For whoever leads: see ``GroupQueue``."""
+        group: list[Waiting] = []
+        checkpoint = None
         try:
-            with self._queue_lock:
-                group, self._queue = self._queue, []
-            self._commit_group(group)
+            group = self.queue.take()
+            checkpoint = self._commit_group(group)
         finally:
-            leader.leads = False
-            self._hand_on()
-            for waiting in group:
-                if not waiting.done:  # an interrupt between two steps: nobody can say any more
-                    self._settle(
-                        [waiting],
-                        Uncertain(
-                            "ledger.interrupted",
-                            "the append was interrupted: it may have happened",
-                            "open the ledger again to learn",
-                        ),
-                    )
-                if waiting is not leader:
-                    waiting.wake()
-
-    def _hand_on(self) -> None:
-        """Let the first in the queue lead, or nobody."""
-        with self._queue_lock:
-            self._led = bool(self._queue)
-            if self._led:
-                self._queue[0].leads = True
-                self._queue[0].wake()
-
-    def _withdraw(self, waiting: _Waiting) -> None:
-        with self._queue_lock:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-        if waiting.leads:
-            waiting.leads = False
-            self._hand_on()
+            if leader is not None:
+                leader.leads = False
+            undone = [waiting for waiting in group if not waiting.done]
+            if undone:  # an interrupt between two steps: nobody can say any more
+                self._settle(undone, _interrupted())
+            try:
+                answer(group, leader)
+                if checkpoint is not None:
+                    self._advance_lock(checkpoint)
+            finally:
+                self.queue.hand_on()
 
     def append_statements(self, *statements: Statement) -> tuple[Entry, ...]:
         """Append statements that depend on nothing."""
-        draft = Draft(statements)
-        return self.append(lambda _view: draft)
+        return self._append(Draft(statements), True)
 
-    def _commit_group(self, group: Sequence[_Waiting]) -> None:
-        """Commit a group, or give each member its error. Never leaves a member undone."""
+    def _commit_group(self, group: Sequence[Waiting]) -> Checkpoint | None:
+        """Commit a group, or give each member its error. Never leaves a member undone. Returns what it signed."""
+        if not group:  # all of them were taken back
+            return None
         if self._read_only is not None:  # it became so while these waited
             self._settle(group, self._read_only)
-            return
+            return None
         try:
             frontier, checkpoint = self._stage_and_commit(group)
         except Uncertain as error:
@@ -294,8 +240,8 @@ class Log:
             self._frontier = frontier  # 5 publish: only now, after the commit
             self._prepared = True
             self._settle(group, None)
-            if checkpoint is not None:
-                self._advance_lock(checkpoint)
+            return checkpoint
+        return None
 
     def _advance_lock(self, checkpoint: Checkpoint) -> None:
         """Tell the lock database. The entries are durable: a lock that cannot follow must not deny them."""
@@ -305,12 +251,12 @@ class Log:
         except StorageFailed as error:
             self._lock_problem = error
 
-    def _settle(self, group: Sequence[_Waiting], error: BaseException | None) -> None:
+    def _settle(self, group: Sequence[Waiting], error: BaseException | None) -> None:
         for waiting in group:
             waiting.error = waiting.error or error
             waiting.done = True
 
-    def _stage_and_commit(self, group: Sequence[_Waiting]) -> tuple[Frontier, Checkpoint | None]:
+    def _stage_and_commit(self, group: Sequence[Waiting]) -> tuple[Frontier, Checkpoint | None]:
         with self._store.write() as transaction:
             size = transaction.size()
             if size < self._frontier.size:
@@ -324,47 +270,16 @@ class Log:
                 if self._read_only is not None:
                     raise self._read_only
             frontier = self._frontier.copy()
-            full_tiles: dict[tuple[int, int], bytes] = {}
-            for waiting in group:
-                self._stage_one(transaction, waiting, frontier, full_tiles)
+            full = stage_group(transaction, group, self._projector, frontier)
             if frontier.size == self._frontier.size:
                 return frontier, None
-            for (level, index), hashes in full_tiles.items():
-                transaction.put_tile(level, index, hashes)
-            for level, index, hashes in frontier.partial_tiles():
-                transaction.put_tile(level, index, hashes)
+            stage_tiles(transaction, frontier, full)
             if isinstance(self._signer, PublicKey):
                 raise _follower()
             checkpoint = sign_checkpoint(self.verifier.name, frontier.size, frontier.root(), self._signer)
             transaction.put_checkpoint(checkpoint.size, checkpoint.note)
         # 4 commit: leaving the block above was the commit point.
         return frontier, checkpoint
-
-    def _stage_one(
-        self,
-        transaction: Transaction,
-        waiting: _Waiting,
-        frontier: Frontier,
-        full_tiles: dict[tuple[int, int], bytes],
-    ) -> None:
-        try:
-            draft = waiting.proposal(transaction)  # 1 propose
-            bodies = [encode(statement) for statement in draft.statements]
-        except Exception as error:  # noqa: BLE001 - refuses this proposal alone: it has staged nothing yet
-            if not isinstance(error, SafeholdError):
-                error.add_note("raised by a proposal; nothing of it was appended")
-            waiting.error = error
-            return
-        entries = []
-        for payload in draft.payloads:
-            transaction.put_payload(sha256_digest(payload), payload)
-        for statement, body in zip(draft.statements, bodies, strict=True):
-            entry = Entry(frontier.size, body, statement)
-            frontier.append(leaf_hash(body), full_tiles)  # 2 extend the copy
-            transaction.add_entry(entry.index, body)  # 3 stage
-            self._projector.apply(transaction, entry)
-            entries.append(entry)
-        waiting.entries = tuple(entries)
 
     def add_cosignatures(self, size: int, signatures: Sequence[NoteSignature]) -> Checkpoint:
         """Put verified signatures of others on the stored checkpoint of ``size``: from now on it carries them.
@@ -463,6 +378,12 @@ def _not_appended_full() -> NotAppended:
         "ledger.disk_full",
         "the disk is full: nothing was appended",
         "free some space and run the same command again",
+    )
+
+
+def _interrupted() -> Uncertain:
+    return Uncertain(
+        "ledger.interrupted", "the append was interrupted: it may have happened", "open the ledger again to learn"
     )
 
 

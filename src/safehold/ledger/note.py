@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -70,7 +71,7 @@ class NoteVerifier(msgspec.Struct, frozen=True):
     @property
     def key_id(self) -> bytes:
         """The first 4 bytes of SHA-256(name || 0x0A || 0x01 || key) (signed-note, Signatures)."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.key.raw).digest()[:4]
+        return _key_id(self.name, self.key.raw)
 
     @property
     def text(self) -> str:
@@ -92,6 +93,11 @@ class NoteVerifier(msgspec.Struct, frozen=True):
         if verifier.key_id.hex() != key_id:
             raise _bad_verifier()
         return verifier
+
+
+@lru_cache(maxsize=64)  # asked for at every commit and for every note; pure
+def _key_id(name: str, raw: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + raw).digest()[:4]
 
 
 def check_origin(origin: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -223,6 +224,12 @@ class SessionTransaction(SessionView):
         """See ``Transaction``."""
         self._add(translate(sql), _values(arguments))
 
+    def execute_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See ``Transaction``."""
+        translated = translate(sql)
+        for row in rows:
+            self._add(translated, _values(row))
+
     def _add(self, sql: str, arguments: tuple[Any, ...]) -> None:
         """Gather one statement: with its likes, if nothing else was done to its table since."""
         table = table_of(sql)
@@ -250,6 +257,12 @@ class SessionTransaction(SessionView):
         """See ``Transaction``."""
         self._add(_ADD_ENTRY, (index, body))
         self._size = max(self._size, index + 1)
+
+    def add_entries(self, begin: int, bodies: Sequence[bytes]) -> None:
+        """See ``Transaction``."""
+        for index, body in enumerate(bodies, begin):
+            self._add(_ADD_ENTRY, (index, body))
+        self._size = max(self._size, begin + len(bodies))
 
     def put_tile(self, level: int, index: int, hashes: bytes) -> None:
         """See ``Transaction``."""

@@ -8,6 +8,7 @@ ignores surplus hashes is how immudb's dual proof was broken (GHSA-672p-m5jq-mrh
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 
@@ -26,17 +27,17 @@ def verify_inclusion(entry: bytes, index: int, size: int, path: Sequence[bytes],
         raise VerificationFailed("ledger.proof_range", f"the proof names entry {index} of a tree of {size}")
     _check_hashes(path)
     position, last = index, size - 1
-    computed = leaf_hash(entry)
+    computed, sha256 = leaf_hash(entry), hashlib.sha256  # node_hash, without the call
     for sibling in path:
         if last == 0:
             raise VerificationFailed("ledger.proof_length", "the inclusion proof is longer than the tree is high")
         if position & 1 or position == last:
-            computed = node_hash(sibling, computed)
+            computed = sha256(b"\x01" + sibling + computed).digest()
             while not position & 1 and position:
                 position >>= 1
                 last >>= 1
         else:
-            computed = node_hash(computed, sibling)
+            computed = sha256(b"\x01" + computed + sibling).digest()
         position >>= 1
         last >>= 1
     if last != 0:
@@ -111,5 +112,5 @@ def _walk_consistency(old_size: int, new_size: int, nodes: list[bytes]) -> tuple
 
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:
-    if len(hashes) > 64 or any(len(node) != HASH_BYTES for node in hashes):
+    if len(hashes) > 64 or set(map(len, hashes)) - {HASH_BYTES}:
         raise VerificationFailed("ledger.proof_length", "a proof is at most 64 hashes of 32 bytes")

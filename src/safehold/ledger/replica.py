@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
 from safehold.ledger.note import Checkpoint, open_checkpoint
+from safehold.ledger.staging import stage_tiles
 from safehold.ledger.storage import Entry
 from safehold.ledger.tree import leaf_hash
 from safehold.model.errors import NotAppended, Refused, VerificationFailed
@@ -41,7 +42,7 @@ class Replica(Log):
                 for payload in payloads:
                     transaction.put_payload(sha256_digest(payload), payload)
                 transaction.add_entry(frontier.size, body)
-                self._projector.apply(transaction, Entry(frontier.size, body, decode(body)))
+                self._projector.apply(transaction, [Entry(frontier.size, body, decode(body))])
                 frontier.append(leaf_hash(body), tiles)
             if frontier.size != checkpoint.size or frontier.root() != checkpoint.root:
                 raise VerificationFailed(
@@ -49,10 +50,7 @@ class Replica(Log):
                     f"the entries offered do not hash to the root that was signed for {checkpoint.size}",
                     "the copy was altered: ask for a fresh export and keep this one as evidence",
                 )
-            for (level, index), hashes in tiles.items():
-                transaction.put_tile(level, index, hashes)
-            for level, index, hashes in frontier.partial_tiles():
-                transaction.put_tile(level, index, hashes)
+            stage_tiles(transaction, frontier, tiles)
             transaction.put_checkpoint(checkpoint.size, checkpoint.note)
         self._frontier = frontier
         self._advance_lock(checkpoint)

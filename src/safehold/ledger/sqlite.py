@@ -8,8 +8,9 @@ acknowledged commits. A crash at any point leaves the last durable commit, by SQ
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -29,6 +30,9 @@ CREATE TABLE IF NOT EXISTS checkpoint(size INTEGER PRIMARY KEY, note BLOB NOT NU
 CREATE TABLE IF NOT EXISTS payload(digest TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 _BUSY_MS: Final = 30_000
+_WAL_PAGES: Final = 4000
+"""When the log of changes goes into the file: 16 MB. Rarely enough that few commits wait for it, and soon enough that the
+file beside is written over again, which a disk syncs faster than one that grows."""
 
 
 class _Connection:
@@ -74,6 +78,12 @@ class _Connection:
         value: bytes | None = self._value("SELECT body FROM payload WHERE digest = ?", digest)
         return value
 
+    def execute_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._connection.executemany(sql, rows)
+
+    def add_entries(self, begin: int, bodies: Sequence[bytes]) -> None:
+        self._connection.executemany("INSERT INTO entry(idx, body) VALUES(?, ?)", zip(count(begin), bodies))
+
     def add_entry(self, index: int, body: bytes) -> None:
         self.execute("INSERT INTO entry(idx, body) VALUES(?, ?)", index, body)
 
@@ -111,6 +121,7 @@ class SqliteStore:
                 if writer.pragma("journal_mode") != "wal":
                     writer.pragma("journal_mode", "wal")
                 writer.pragma("synchronous", 2)
+                writer.pragma("wal_autocheckpoint", _WAL_PAGES)
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     writer.execute(statement)
                 self._writer, self._reader = writer, self._connect()

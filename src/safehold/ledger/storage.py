@@ -20,6 +20,7 @@ is asked. He cannot change an entry that anybody holds a checkpoint for: ``fsck`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -78,8 +79,16 @@ class Transaction(View, Protocol):
         """Run one statement with ``?`` placeholders."""
         ...
 
+    def execute_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run one statement for each of ``rows`` in turn."""
+        ...
+
     def add_entry(self, index: int, body: bytes) -> None:
         """Store an entry; its index must be new."""
+        ...
+
+    def add_entries(self, begin: int, bodies: Sequence[bytes]) -> None:
+        """Store entries at ``begin`` and the places after it; all must be new."""
         ...
 
     def put_tile(self, level: int, index: int, hashes: bytes) -> None:
@@ -124,12 +133,12 @@ class Store(Protocol):
 
 
 class Projector(Protocol):
-    """Keeps projections: called for each entry, in order, inside the transaction that appends it."""
+    """Keeps projections: called with all entries, in order, inside the transaction that appends them."""
 
     def prepare(self, transaction: Transaction) -> None:
         """Create what is missing; called once when a ledger is opened for writing."""
         ...
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None:
-        """Fold one entry. Must depend on the entry, the payloads and the projections alone."""
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
+        """Fold entries that follow one another. Must depend on them, the payloads and the projections alone."""
         ...

@@ -8,7 +8,7 @@ the complete subtrees and the open tile of each level) and the makers of proofs,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,7 @@ __all__ = [
     "consistency_proof",
     "inclusion_proof",
     "leaf_hash",
+    "leaf_hashes",
     "node_hash",
     "tile_path",
     "tiles_of_size",
@@ -47,6 +48,12 @@ def leaf_hash(entry: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + entry).digest()
 
 
+def leaf_hashes(entries: Sequence[bytes]) -> list[bytes]:
+    """``leaf_hash`` of each."""
+    sha256 = hashlib.sha256
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """SHA-256(0x01 || left || right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
@@ -63,7 +70,7 @@ class Frontier:
 
     def __init__(self) -> None:
         self.size = 0
-        self._peaks: list[bytes] = []
+        self._peaks: list[bytes | None] = []  # at [h]: the subtree of 2^h leaves at the right edge, if there is one
         self.open_tiles: list[bytearray] = []
 
     @classmethod
@@ -72,18 +79,18 @@ class Frontier:
         frontier = cls()
         frontier.size = size
         level = 0
-        peaks_low_first: list[bytes] = []
         while size >> (TILE_HEIGHT * level):
             width = (size >> (TILE_HEIGHT * level)) % TILE_WIDTH
             tile = read_tile(level, (size >> (TILE_HEIGHT * level)) >> TILE_HEIGHT, width) if width else b""
             frontier.open_tiles.append(bytearray(tile))
             start = width
             for height in range(TILE_HEIGHT):
+                peak = None
                 if width >> height & 1:
                     start -= 1 << height
-                    peaks_low_first.append(_range_root(tile, start, 1 << height))
+                    peak = _range_root(tile, start, 1 << height)
+                frontier._peaks.append(peak)
             level += 1
-        frontier._peaks = peaks_low_first[::-1]
         return frontier
 
     def copy(self) -> Frontier:
@@ -95,26 +102,37 @@ class Frontier:
         return twin
 
     def append(self, leaf: bytes, full_tiles: dict[tuple[int, int], bytes]) -> None:
-        """Add one leaf hash; a tile that this completes goes into ``full_tiles`` under (level, index)."""
-        self._push(0, leaf, full_tiles)
-        peak, height, size = leaf, 0, self.size
-        while size & 1:
-            peak = node_hash(self._peaks.pop(), peak)
-            height += 1
-            size >>= 1
-            if height % TILE_HEIGHT == 0:
-                self._push(height // TILE_HEIGHT, peak, full_tiles)
-        self._peaks.append(peak)
-        self.size += 1
+        """Add one leaf hash: see ``extend``."""
+        self.extend([leaf], full_tiles)
 
-    def _push(self, level: int, digest: bytes, full_tiles: dict[tuple[int, int], bytes]) -> None:
+    def extend(self, leaves: Sequence[bytes], full_tiles: dict[tuple[int, int], bytes]) -> None:
+        """Add leaf hashes; the tiles that they complete go into ``full_tiles`` under (level, index)."""
+        sha256, nodes, place, height = hashlib.sha256, leaves, self.size, 0
+        while nodes:  # the whole subtrees of 2^height leaves that are new, the first of them at ``place``
+            if height == len(self._peaks):
+                self._peaks.append(None)
+            if height % TILE_HEIGHT == 0:
+                self._push(height // TILE_HEIGHT, nodes, place, full_tiles)
+            peak = self._peaks[height]
+            if peak is not None:  # the left half of a subtree of which the first new one is the right half
+                nodes = [peak, *nodes]
+            self._peaks[height] = nodes[-1] if len(nodes) & 1 else None
+            halves = iter(nodes)  # of two neighbours each: node_hash, without the call
+            nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(halves, halves, strict=False)]
+            place >>= 1
+            height += 1
+        self.size += len(leaves)
+
+    def _push(self, level: int, hashes: Sequence[bytes], place: int, full: dict[tuple[int, int], bytes]) -> None:
         if level == len(self.open_tiles):
             self.open_tiles.append(bytearray())
         tile = self.open_tiles[level]
-        tile += digest
-        if len(tile) == TILE_BYTES:
-            full_tiles[level, self.size >> (TILE_HEIGHT * (level + 1))] = bytes(tile)
-            tile.clear()
+        tile += b"".join(hashes)
+        index = place // TILE_WIDTH
+        while len(tile) >= TILE_BYTES:
+            full[level, index] = bytes(tile[:TILE_BYTES])
+            del tile[:TILE_BYTES]
+            index += 1
 
     def partial_tiles(self) -> Iterator[tuple[int, int, bytes]]:
         """The open tile of each level that holds something: (level, index, hashes)."""
@@ -124,29 +142,30 @@ class Frontier:
 
     def root(self) -> bytes:
         """The Merkle Tree Hash of all entries (RFC 6962 §2.1)."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        root = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            root = node_hash(peak, root)
-        return root
+        root = None
+        for peak in self._peaks:
+            if peak is not None:
+                root = peak if root is None else node_hash(peak, root)
+        return EMPTY_ROOT if root is None else root
 
 
 def _range_root(tile: bytes | bytearray, start: int, width: int) -> bytes:
     """Root of ``width`` (a power of two) consecutive hashes of one tile, ``start`` a multiple of it."""
     if width == 1:
         return bytes(tile[start * HASH_BYTES : (start + 1) * HASH_BYTES])
-    return _inner_nodes(bytes(tile))[width.bit_length() - 2][start // width]
+    place = start // width * HASH_BYTES
+    return _inner_nodes(bytes(tile))[width.bit_length() - 2][place : place + HASH_BYTES]
 
 
 @lru_cache(maxsize=256)
-def _inner_nodes(tile: bytes) -> tuple[tuple[bytes, ...], ...]:
+def _inner_nodes(tile: bytes) -> tuple[bytes, ...]:
     """All whole nodes above the hashes of a tile, level by level: pure, so remembering it by its bytes is safe."""
-    level = [tile[place : place + HASH_BYTES] for place in range(0, len(tile), HASH_BYTES)]
-    levels = []
-    while len(level) > 1:
-        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
-        levels.append(tuple(level))
+    sha256, pair, levels, level = hashlib.sha256, 2 * HASH_BYTES, list[bytes](), tile
+    while len(level) >= pair:
+        places = range(0, len(level) // pair * pair, pair)
+        # node_hash of two neighbours, which lie side by side
+        level = b"".join([sha256(b"\x01" + level[place : place + pair]).digest() for place in places])
+        levels.append(level)
     return tuple(levels)
 
 
@@ -176,16 +195,25 @@ def inclusion_proof(index: int, size: int, read_tile: TileReader) -> list[bytes]
     if not 0 <= index < size:
         raise InputInvalid("ledger.index_range", f"there is no entry {index} in a tree of {size}")
     path: list[bytes] = []
-    begin, end = 0, size
-    while end - begin > 1:
-        middle = begin + (1 << ((end - begin - 1).bit_length() - 1))
-        if index < middle:
-            path.append(_subtree_root(middle, end, size, read_tile))
-            end = middle
-        else:
-            path.append(_subtree_root(begin, middle, size, read_tile))
-            begin = middle
-    return path[::-1]
+    rows: tuple[bytes, ...] = ()  # of the tile that holds this place and its neighbour: its hashes, and all nodes above
+    place, last, first = index, size - 1, 0
+    for height in range(last.bit_length()):
+        level, inner = divmod(height, TILE_HEIGHT)
+        if inner == 0:
+            number = place >> TILE_HEIGHT
+            first = number << TILE_HEIGHT
+            width = min(TILE_WIDTH, (size >> height) - first)
+            tile = read_tile(level, number, width) if width > 0 else b""
+            rows = (tile, *_inner_nodes(tile))
+        neighbour = place ^ 1
+        if (neighbour + 1) << height <= size:
+            at = (neighbour - (first >> inner)) * HASH_BYTES
+            path.append(rows[inner][at : at + HASH_BYTES])
+        elif neighbour <= last:
+            path.append(_subtree_root(neighbour << height, size, size, read_tile))
+        place >>= 1
+        last >>= 1
+    return path
 
 
 def consistency_proof(old_size: int, new_size: int, read_tile: TileReader) -> list[bytes]:

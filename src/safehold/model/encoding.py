@@ -11,14 +11,17 @@ bytes that are not already in canonical form: otherwise one fact could have two 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from operator import attrgetter
+from types import UnionType
+from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from safehold.model.errors import InputInvalid
 
-__all__ = ["MAX_ENTRY_BYTES", "canonical_bytes", "decode_canonical", "pretty_json", "typed_bytes"]
+__all__ = ["MAX_ENTRY_BYTES", "canonical_bytes", "decode_canonical", "pretty_json", "typed_bytes", "typed_lines"]
 
 MAX_ENTRY_BYTES: Final = 65_535
 """C2SP tlog-tiles: an entry bundle prefixes each entry with a uint16 length. Larger payloads go by digest."""
@@ -85,6 +88,50 @@ def typed_bytes(value: msgspec.Struct) -> bytes | None:
     """
     body = _encoder.encode(value)
     return None if _WIDE_INTEGER.search(body) else body
+
+
+def typed_lines(values: Sequence[msgspec.Struct]) -> bytes | None:
+    """The canonical forms of structs of known types, a line each, or None where that is not certain.
+
+    As ``typed_bytes``; where a type has all its integers in members of its own, they are looked at and not the bytes.
+    """
+    try:
+        lines = _encoder.encode_lines(values)
+        for kind in set(map(type, values)):
+            integers = _own_integers(kind)
+            if integers is None:
+                return None if _WIDE_INTEGER.search(lines) else lines
+            found = [number for value in values if type(value) is kind for number in integers(value)]
+            if max(found) > _MAX_SAFE_INTEGER or min(found) < -_MAX_SAFE_INTEGER:
+                return None
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return lines
+
+
+@cache
+def _own_integers(kind: type[msgspec.Struct]) -> Callable[[Any], tuple[int, ...]] | None:
+    """How to read all integers of a struct; None if some may be absent or stand deeper."""
+    types = get_type_hints(kind)
+    names = [name for name, hint in types.items() if hint is int]
+    if not names or any(_may_hold_integer(hint) for name, hint in types.items() if name not in names):
+        return None
+    return attrgetter(*names, names[0])  # at least two: of one alone it would not make a tuple
+
+
+def _may_hold_integer(hint: Any) -> bool:
+    """Whether a value of this type may be, or hold, an integer; True where that is not plain."""
+    if hint is str or hint is None or hint is type(None) or hint is bool:
+        return False
+    if isinstance(hint, NewType):
+        return _may_hold_integer(hint.__supertype__)
+    origin = get_origin(hint)
+    if origin is Literal:
+        # Small ones, as the version that every statement has, are not wide.
+        return any(isinstance(one, int) and abs(one) > _MAX_SAFE_INTEGER for one in get_args(hint))
+    if origin in (tuple, Union, UnionType):
+        return any(_may_hold_integer(one) for one in get_args(hint) if one is not ...)
+    return True
 
 
 def decode_canonical(data: bytes) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "Purpose",
     "ReleaseName",
     "RequestId",
+    "ResponseId",
     "RunId",
     "Subject",
     "SubjectKind",
@@ -48,6 +49,7 @@ __all__ = [
     "parse_purpose",
     "parse_release_name",
     "parse_request_id",
+    "parse_response_id",
     "parse_run_id",
     "parse_subject",
     "party_of",
@@ -74,6 +76,7 @@ GrantId = NewType("GrantId", str)
 HoldId = NewType("HoldId", str)
 DecisionId = NewType("DecisionId", str)
 RequestId = NewType("RequestId", str)
+ResponseId = NewType("ResponseId", str)
 AdvisoryId = NewType("AdvisoryId", str)
 GroupName = NewType("GroupName", str)
 """A column group of a dataset: ``question``."""
@@ -172,6 +175,11 @@ def parse_hold_id(text: str) -> HoldId:
 def parse_request_id(text: str) -> RequestId:
     """Return ``text`` as a request id, or raise ``InputInvalid`` (``id.request``)."""
     return RequestId(_parse(_REQUEST_RE, text, "id.request", "a request id", "q- and 32 hex digits"))
+
+
+def parse_response_id(text: str) -> ResponseId:
+    """Return ``text`` as a response id, or raise ``InputInvalid`` (``id.response``)."""
+    return ResponseId(_parse(re.compile(r"r-[0-9a-f]{16}"), text, "id.response", "a response", "r- and 16 hex digits"))
 
 
 def parse_advisory_id(text: str) -> AdvisoryId:

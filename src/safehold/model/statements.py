@@ -16,15 +16,15 @@ gathers them all into the closed set. Their folds and tables do the same in ``st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes
+from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes, typed_lines
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
-    AdvisoryId,
     DatasetId,
     DecisionId,
     Digest,
@@ -41,6 +41,17 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_inventory import (
+    AdvisoryRecorded,
+    AffectedClaim,
+    FindingRecorded,
+    IndicatorsRecorded,
+    InventoryConfirmed,
+    InventoryRecorded,
+    LatentRecorded,
+    WindowClaim,
+)
+from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
 from safehold.model.statements_outside import (
     ClockNoted,
     CredentialNoted,
@@ -50,6 +61,8 @@ from safehold.model.statements_outside import (
 )
 from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, AnyStored, DatasetAdopted, ReleaseStored
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
@@ -69,10 +82,12 @@ __all__ = [
     "HoldLifted",
     "HoldPlaced",
     "HostRegistered",
+    "IndicatorsRecorded",
     "InventoryConfirmed",
     "InventoryRecorded",
     "KeyRefused",
     "KeyReleased",
+    "LatentRecorded",
     "LedgerOpened",
     "LedgerRestored",
     "MemberRegistered",
@@ -83,6 +98,8 @@ __all__ = [
     "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
+    "ResponsePlanned",
+    "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
     "Statement",
@@ -91,28 +108,8 @@ __all__ = [
     "WindowClaim",
     "decode",
     "encode",
+    "encode_many",
 ]
-
-
-class LedgerOpened(Statement, frozen=True, kw_only=True, tag="ledger.opened"):
-    """The first entry: the log's origin line and its verifier key (signed-note form)."""
-
-    origin: str
-    verifier: str
-
-
-class LedgerRestored(Statement, frozen=True, kw_only=True, tag="ledger.restored"):
-    """The operator's word that the ledger goes on from a backup: what was signed after ``size`` elsewhere is lost.
-
-    ``root`` (hex) is that of the first ``size`` entries, ``taken`` (µs UTC) when the backup was made. ``witnessed`` is
-    the size of a checkpoint known elsewhere that the restored head was compared with, or None: nobody was asked.
-    """
-
-    size: int
-    root: str
-    taken: int
-    witnessed: int | None
-    reason: str
 
 
 class PartyRegistered(Statement, frozen=True, kw_only=True, tag="party.registered"):
@@ -195,93 +192,6 @@ class GrantIssued(Statement, frozen=True, kw_only=True, tag="grant.issued"):
     until: int
     token: Digest
     revocation: str
-
-
-class InventoryRecorded(Statement, frozen=True, kw_only=True, tag="inventory.recorded"):
-    """What a host held at ``observed`` (µs UTC, the host's clock): a signed report, kept as payload ``report``.
-
-    ``inventory`` is the digest of the contents alone (without time and host), so that the same contents have
-    the same digest wherever they are seen. Counts are for reading; the payload is the fact.
-    """
-
-    host: HostId
-    environment: str
-    inventory: Digest
-    report: Digest
-    observed: int
-    distributions: int
-    oddities: int
-
-
-class InventoryConfirmed(Statement, frozen=True, kw_only=True, tag="inventory.confirmed"):
-    """The host swept ``sweeps`` times from ``since`` to ``until`` and each time held ``inventory``.
-
-    ``largest_gap`` is the longest time between two sweeps in µs: what happened inside it was not seen.
-    ``report`` is the digest of the signed report.
-    """
-
-    host: HostId
-    environment: str
-    inventory: Digest
-    report: Digest
-    since: int
-    until: int
-    sweeps: int
-    largest_gap: int
-
-
-class WindowClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When something malicious could be had, from ``start`` to ``end`` (µs UTC), as claimed by ``source``."""
-
-    source: str
-    start: int
-    end: int
-
-
-class AffectedClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an advisory names: a package and, in words for people, which versions."""
-
-    ecosystem: str
-    name: str
-    versions: str
-
-
-class AdvisoryRecorded(Statement, frozen=True, kw_only=True, tag="advisory.recorded"):
-    """One version of one advisory, by digest of the exact document. ``first_seen`` is ours (µs UTC), not theirs.
-
-    ``published`` and ``modified`` are the source's claims (µs UTC) or None. ``aliases`` are the document's own;
-    ``joined`` are advisories already known that name the same package and version, found when this one arrived.
-    """
-
-    advisory: AdvisoryId
-    document: Digest
-    format: Literal["osv", "indicators"]
-    source: str
-    aliases: tuple[AdvisoryId, ...]
-    joined: tuple[AdvisoryId, ...]
-    affected: tuple[AffectedClaim, ...]
-    windows: tuple[WindowClaim, ...]
-    summary: str
-    first_seen: int
-    published: int | None
-    modified: int | None
-    withdrawn: bool
-
-
-class FindingRecorded(Statement, frozen=True, kw_only=True, tag="finding.recorded"):
-    """An item of an inventory that one version of an advisory names.
-
-    ``match`` says by what: ``version`` (name and version), ``hash`` (file digest) or ``path`` (path alone; the
-    weakest). ``name``/``version`` are empty for file matches of unknown origin, ``path`` for version matches.
-    """
-
-    advisory: AdvisoryId
-    document: Digest
-    inventory: Digest
-    match: Literal["version", "hash", "path"]
-    name: str
-    version: str
-    path: str
 
 
 class KeyReleased(Statement, frozen=True, kw_only=True, tag="key.released"):
@@ -368,24 +278,6 @@ class ModelDeclared(Statement, frozen=True, kw_only=True, tag="model.declared"):
     runs: tuple[RunId, ...]
 
 
-class SegmentSealed(Statement, frozen=True, kw_only=True, tag="segment.sealed"):
-    """A file for queries: the rows of one table from entries ``begin`` … ``end`` - 1, sorted by time.
-
-    ``form`` is the version of the file's format (docs/spec/segments.md), ``digest`` and ``size`` are of its bytes.
-    ``since`` and ``until`` are the least and the greatest ``t`` of its rows, None where no row has one.
-    """
-
-    table: Literal["entry", "key_release"]
-    form: int
-    begin: int
-    end: int
-    rows: int
-    since: int | None
-    until: int | None
-    size: int
-    digest: Digest
-
-
 AnyStatement = (
     LedgerOpened
     | LedgerRestored
@@ -407,6 +299,8 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | LatentRecorded
+    | IndicatorsRecorded
     | EvidenceRecorded
     | CredentialNoted
     | ClockNoted
@@ -414,6 +308,12 @@ AnyStatement = (
     | ReleaseChecked
     | AnyStored
     | RefusalsCounted
+    | ReleaseStored
+    | DatasetAdopted
+    | AdoptionSealed
+    | AdoptionRemoved
+    | ResponsePlanned
+    | ResponseProven
 )
 
 
@@ -454,6 +354,21 @@ def encode(statement: Statement) -> bytes:
     if fast is None:
         _decode_known(_KIND_OF.get(type(statement), "statement"), body)
     return body
+
+
+def encode_many(statements: Sequence[Statement]) -> list[bytes]:
+    """``encode`` of each, for many at once. Raises what ``encode`` raises for the first that has no bytes."""
+    lines = typed_lines(statements)
+    if lines is not None:
+        bodies = lines.split(b"\n")
+        bodies.pop()  # what follows the last line end
+        try:
+            # A line end inside a statement is escaped: as many lines as statements, and each reads back as itself.
+            if max(map(len, bodies), default=0) <= MAX_ENTRY_BYTES and _decoder().decode_lines(lines) == [*statements]:
+                return bodies
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the long way says what is wrong, and with which
+    return [encode(statement) for statement in statements]
 
 
 def _encode_known(statement: Statement) -> bytes | None:

@@ -34,8 +34,10 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
+from safehold.state import fold_inventory as _inventory  # noqa: F401 - registers its functions
 from safehold.state import fold_outside as _outside  # noqa: F401 - registers its functions
 from safehold.state import fold_serve as _serve  # noqa: F401 - registers its functions
+from safehold.state import fold_response as _response  # noqa: F401 - registers its functions
 from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 
@@ -121,6 +123,7 @@ def _(statement: InventoryRecorded, at: Place) -> list[RowChange]:
             "version": item.version,
             "path": item.path,
             "sha256": item.sha256,
+            "family": item.family,
         }
         changes.append(RowChange("add", "item", row))
     return changes

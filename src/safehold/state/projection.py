@@ -8,7 +8,7 @@ all tables, in key order, in canonical form.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -34,11 +34,25 @@ class StateProjector:
         if _versions(transaction) != [PROJECTION_VERSION]:
             rebuild(transaction)
 
-    def apply(self, transaction: Transaction, entry: Entry) -> None:
-        """Fold one entry into the tables."""
-        for change in fold(entry, transaction.payload):
-            sql, names = _sql(change.act, change.table, tuple(change.values), tuple(change.where))
-            transaction.execute(sql, *(change.values[name] for name in names), *change.where.values())
+    def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
+        """Fold entries into the tables.
+
+        Changes of one table are made in their order. Those of different tables may be made in another one: no change
+        depends on another table, and nobody looks before all are made.
+        """
+        runs: list[tuple[str, list[tuple[Any, ...]]]] = []
+        last: dict[str, tuple[str, list[tuple[Any, ...]]]] = {}
+        for entry in entries:
+            for change in fold(entry, transaction.payload):
+                values, where = change.values, change.where
+                sql = _sql(change.act, change.table, tuple(values), tuple(where))
+                run = last.get(change.table)
+                if run is None or run[0] is not sql:
+                    last[change.table] = run = (sql, [])
+                    runs.append(run)
+                run[1].append((*values.values(), *where.values()))
+        for sql, rows in runs:
+            transaction.execute_many(sql, rows)
 
 
 def _versions(view: View) -> list[int]:
@@ -62,8 +76,8 @@ def rebuild(transaction: Transaction, progress: Callable[[int, int], None] | Non
     transaction.execute("INSERT INTO projection_version(version) VALUES(?)", PROJECTION_VERSION)
     projector, size = StateProjector(), transaction.size()
     for begin in range(0, size, _BATCH):
-        for offset, body in enumerate(transaction.bodies(begin, min(begin + _BATCH, size))):
-            projector.apply(transaction, Entry(begin + offset, body, decode(body)))
+        bodies = transaction.bodies(begin, min(begin + _BATCH, size))
+        projector.apply(transaction, [Entry(at, body, decode(body)) for at, body in enumerate(bodies, begin)])
         if progress is not None:
             progress(min(begin + _BATCH, size), size)
     return size
@@ -91,7 +105,7 @@ _BY_NAME: Final[dict[str, Table]] = {table.name: table for table in TABLES}
 
 
 @cache
-def _sql(act: str, table: str, names: tuple[str, ...], where: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+def _sql(act: str, table: str, names: tuple[str, ...], where: tuple[str, ...]) -> str:
     """The statement for a shape of change. Names come from ``tables`` and never from data."""
     known: set[Any] = {name for name, _ in _BY_NAME[table].columns}
     if not known.issuperset(names) or not known.issuperset(where):
@@ -99,11 +113,11 @@ def _sql(act: str, table: str, names: tuple[str, ...], where: tuple[str, ...]) -
     if act == "set":
         assigned = ", ".join(f'"{name}" = ?' for name in names)
         condition = " AND ".join(f'"{name}" = ?' for name in where)
-        return f'UPDATE "{table}" SET {assigned} WHERE {condition}', names
+        return f'UPDATE "{table}" SET {assigned} WHERE {condition}'
     columns = ", ".join(f'"{name}"' for name in names)
     marks = ", ".join("?" * len(names))
     key = _BY_NAME[table].key
     replaced = ", ".join(f'"{name}" = excluded."{name}"' for name, _ in _BY_NAME[table].columns if name not in key)
     on = ", ".join(f'"{name}"' for name in key)
     then = f"UPDATE SET {replaced}" if act == "put" and replaced else "NOTHING"
-    return f'INSERT INTO "{table}"({columns}) VALUES({marks}) ON CONFLICT({on}) DO {then}', names
+    return f'INSERT INTO "{table}"({columns}) VALUES({marks}) ON CONFLICT({on}) DO {then}'

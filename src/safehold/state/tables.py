@@ -12,13 +12,15 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_serve import SERVE_TABLES
+from safehold.state.tables_response import RESPONSE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 6
+PROJECTION_VERSION: Final = 9
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -44,7 +46,7 @@ TABLES: Final[tuple[Table, ...]] = (
     Table(
         "item",
         # `place` in the payload, and not what a host wrote: PostgreSQL's keys hold 2,700 bytes, and a path may be longer.
-        columns("inventory place:I kind name version path sha256"),
+        columns("inventory place:I kind name version path sha256 family"),
         ("inventory", "place"),
     ),
     Table(
@@ -104,8 +106,10 @@ TABLES: Final[tuple[Table, ...]] = (
         columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
         ("table", "begin"),
     ),
+    *INVENTORY_TABLES,
     *OUTSIDE_TABLES,
     *STORE_TABLES,
     *SERVE_TABLES,
+    *RESPONSE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

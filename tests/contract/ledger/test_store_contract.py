@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -407,7 +407,7 @@ def test_two_logs_append_to_one_ledger(place: Place) -> None:
 
 def test_a_projector_that_fails_appends_nothing_of_its_group(place: Place, store: Store) -> None:
     class Failing(NoProjections):
-        def apply(self, transaction: Transaction, entry: Entry) -> None:
+        def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
             transaction.execute("INSERT INTO no_such_table VALUES(1)")
 
     with memory_folder() as folder:

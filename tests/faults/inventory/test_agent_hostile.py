@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from safehold.inventory import agent
+from safehold.inventory.agent import site
 from safehold.inventory.report import parse_message, path_bytes
 from tests.inventory_kit import AGENT, HOST, Environment, paths, reasons, record_hash, run_agent
 
@@ -169,7 +171,7 @@ def test_hostile_names_in_record_and_metadata(environment: Environment) -> None:
     contents = json.loads(done.stdout)["contents"]
     sly = next(one for one in contents["distributions"] if one["folder"] == folder)
     assert (sly["raw_name"], sly["version"], sly["requires"]) == ("s\\xffl\\x00y\\x1b[2J", "1\\xff", ["a-b-c"])
-    assert ["\\xff.py", agent.hashlib.sha256().hexdigest()] in sly["files"]
+    assert ["\\xff.py", hashlib.sha256().hexdigest()] in sly["files"]
     assert contents["unowned"] == [
         {"path": f"{folder}/RECORD", "sha256": contents["unowned"][0]["sha256"], "size": contents["unowned"][0]["size"]}
     ]
@@ -238,14 +240,14 @@ def test_files_that_change_or_vanish_during_the_sweep(
 ) -> None:
     environment.write("moving.py", "1")
     environment.write("fleeting.py", "1")
-    walk = agent._Site.walk
+    walk = site.Site.walk
 
-    def then_change(site: agent._Site) -> None:
-        walk(site)
+    def then_change(swept: site.Site) -> None:
+        walk(swept)
         environment.write("moving.py", "22")
         (environment.site / "fleeting.py").unlink()
 
-    monkeypatch.setattr(agent._Site, "walk", then_change)
+    monkeypatch.setattr(site.Site, "walk", then_change)
     contents = environment.sweep()
     assert {("moving.py", "changed-while-read"), ("fleeting.py", "unreadable")} <= reasons(contents)
 

@@ -89,8 +89,8 @@ def test_a_sweep_finds_what_was_done_and_nothing_else(deeds: list[tuple[str, int
         environment.install("tool", "1", {f"tool/{number}.py": f"A = {number}\n" for number in range(8)})
         expected: dict[str, list[str]] = {"altered": [], "missing": [], "unowned": [], "hooks": []}
         before = environment.sweep()
-        cache: dict[str, str] = {}
-        environment.sweep(cache=cache)
+        memory = agent.Memory()
+        environment.sweep(memory=memory)
         for deed, number in deeds:
             if deed == "alter":
                 environment.write(f"tool/{number}.py", f"A = {number + 1}\n")
@@ -109,6 +109,6 @@ def test_a_sweep_finds_what_was_done_and_nothing_else(deeds: list[tuple[str, int
             name: sorted(found) for name, found in expected.items()
         }
         assert (agent.contents_digest(after) == agent.contents_digest(before)) == (not deeds)
-        assert environment.sweep(cache=cache) == after, "a cache of before changes nothing"
+        assert environment.sweep(memory=memory) == after, "a memory of before changes nothing"
     finally:
         shutil.rmtree(root)

@@ -82,3 +82,21 @@ def test_growing_from_tiles_is_growing_at_once(size: int, more: int) -> None:
     assert tree_root(size, TREE.read) == TREE.roots[size]
     for place, hashes in tiles.items():
         assert TREE.tiles[place][: len(hashes)] == hashes
+
+
+@settings(max_examples=60)
+@given(SIZES, st.lists(st.integers(0, 600), max_size=5))
+def test_growing_by_many_is_growing_one_by_one(size: int, steps: list[int]) -> None:
+    one, many = Frontier.from_tiles(size, _read(size).read), Frontier.from_tiles(size, _read(size).read)
+    one_full: dict[tuple[int, int], bytes] = {}
+    many_full: dict[tuple[int, int], bytes] = {}
+    number = size
+    for step in steps:
+        leaves = [leaf_hash(b"%d" % (number + more)) for more in range(step)]
+        number += step
+        for leaf in leaves:
+            one.append(leaf, one_full)
+        many.extend(leaves, many_full)
+        assert (many.size, many.root()) == (one.size, one.root()) == (number, one.root())
+        assert list(many.partial_tiles()) == list(one.partial_tiles())
+    assert many_full == one_full

@@ -153,12 +153,13 @@ def test_a_failed_decision_leaves_its_neighbours_in_the_same_commit_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two proposals in one group: one raises, the other is appended."""
-    from safehold.ledger.log import Draft, _Waiting
+    from safehold.ledger.log import Draft
+    from safehold.ledger.waiting import Waiting
 
     def broken(_view: object) -> Draft:
         raise MemoryError
 
-    good, bad = _Waiting(lambda _view: Draft(())), _Waiting(broken)
+    good, bad = Waiting(lambda _view: Draft(())), Waiting(broken)
     world.log._commit_group([bad, good])
     assert isinstance(bad.error, MemoryError)
     assert good.error is None

@@ -38,11 +38,11 @@ DIRTY = canonical_bytes({"distributions": [{"name": "litellm", "version": "1.82.
 def test_step_8_a_ledger_that_cannot_be_written_lets_no_key_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     size = len(world.entries())
 
-    def full(_self: object, _index: int, _body: bytes) -> None:
+    def full(_self: object, _begin: int, _bodies: list[bytes]) -> None:
         raise apsw.FullError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite._Connection, "add_entry", full)
+        patch.setattr(sqlite._Connection, "add_entries", full)
         with pytest.raises(StorageFailed, match=r"ledger\.disk_full"):
             world.ask()
     assert world.part_keys.asked == []

@@ -68,15 +68,15 @@ def test_a_ruling_and_its_hold_are_all_or_nothing(world: World, monkeypatch: pyt
     if act == "lift":
         world.hold("party:quill-works")
     size = len(world.entries())
-    add = sqlite._Connection.add_entry
+    add = sqlite._Connection.add_entries
 
-    def second_fails(self: Any, index: int, body: bytes) -> None:
-        if index == size + 1:
-            raise sqlite.apsw.IOError("the second of two")
-        add(self, index, body)
+    def second_fails(self: Any, begin: int, bodies: list[bytes]) -> None:
+        add(self, begin, bodies[:1])
+        assert begin <= size + 1 < begin + len(bodies)
+        raise sqlite.apsw.IOError("the second of two")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite._Connection, "add_entry", second_fails)
+        patch.setattr(sqlite._Connection, "add_entries", second_fails)
         with pytest.raises(StorageFailed):
             getattr(world.containment, act)(PARTY, "why")
     assert len(world.entries()) == size

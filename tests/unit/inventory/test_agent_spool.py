@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from safehold.inventory import agent
+from safehold.inventory.agent import base, site
 from safehold.inventory.report import InventoryConfirmation, InventoryReport, parse_message, verify_message
 from safehold.ledger.keys import SigningKey
 from safehold.model.errors import VerificationFailed
@@ -128,7 +129,7 @@ def test_a_crash_before_the_state_is_written_sends_the_same_again(
     replay.sweep(0)
     replay.environment.write("new.py", "B = 1\n")
     replay.sweep(1)
-    whole = agent._write
+    whole = base.write_durable
 
     def dies(path: str, data: bytes) -> None:
         if path.endswith(".state"):
@@ -136,10 +137,10 @@ def test_a_crash_before_the_state_is_written_sends_the_same_again(
         whole(path, data)
 
     replay.environment.write("new.py", "B = 3\n")
-    monkeypatch.setattr(agent, "_write", dies)
+    monkeypatch.setattr(base, "write_durable", dies)
     with pytest.raises(KeyboardInterrupt):
         replay.sweep(2)
-    monkeypatch.setattr(agent, "_write", whole)
+    monkeypatch.setattr(base, "write_durable", whole)
     assert len(replay.messages()) == 3
     assert replay.sweep(2) == 0
     assert replay.sweep(3) == 0
@@ -158,7 +159,7 @@ def test_a_full_disk_advances_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(agent, "_write", full)
+        patch.setattr(base, "write_durable", full)
         assert replay.sweep(1) == 5
     assert "No space left" in capsys.readouterr().err
     assert len(replay.messages()) == 1
@@ -170,7 +171,8 @@ def test_a_full_disk_advances_nothing(
 def test_damaged_state_and_cache_report_anew(replay: Replay, damage: str) -> None:
     replay.sweep(0)
     (replay.spool / ".state").write_text(damage)
-    (replay.spool / ".cache").write_text(damage)
+    (replay.spool / ".memory").write_text(damage)
+    (replay.spool / ".look").write_text(damage)
     assert replay.sweep(1) == 0
     first, second = replay.messages()
     assert first.inventory == second.inventory
@@ -204,15 +206,15 @@ def test_two_sweeps_at_once_do_not_mix(replay: Replay, tmp_path: Path) -> None:
 def test_unchanged_files_are_not_read_again_and_full_reads_them(
     replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "_SETTLED_NS", 0)
+    monkeypatch.setattr(site, "_SETTLED_NS", 0)
     reads: list[bytes] = []
-    plain = agent._read
+    plain = site.read_blocks
 
-    def counted(path: bytes, limit: int, stamp: str = "") -> Any:
+    def counted(path: bytes, limit: int, stamp: bytes = b"") -> Any:
         reads.append(path)
         return plain(path, limit, stamp)
 
-    monkeypatch.setattr(agent, "_read", counted)
+    monkeypatch.setattr(site, "read_blocks", counted)
     source = os.fsencode(replay.environment.site / "quiet.py")
     counts = []
     for minute, options in enumerate([(), (), ("--full",), ()]):
@@ -224,7 +226,9 @@ def test_unchanged_files_are_not_read_again_and_full_reads_them(
 
 def test_a_file_that_changed_just_now_is_not_trusted_by_its_stat(replay: Replay) -> None:
     replay.sweep(0)
-    assert not (replay.spool / ".cache").exists(), "all files are younger than the settling time"
+    memory = agent.Memory.load(str(replay.spool))
+    assert not memory, "all files are younger than the settling time"
+    assert memory.listing == b"", "so the next look must sweep"
 
 
 def test_messages_are_private_and_leave_no_temporary_files(replay: Replay) -> None:
@@ -235,7 +239,7 @@ def test_messages_are_private_and_leave_no_temporary_files(replay: Replay) -> No
 
 
 def test_too_large_to_send_is_an_error_and_no_state(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "MAX_MESSAGE_BYTES", 100)
+    monkeypatch.setattr(base, "MAX_MESSAGE_BYTES", 100)
     assert replay.sweep(0) == 3
     assert not (replay.spool / ".state").exists()
 
@@ -273,7 +277,7 @@ def test_the_program_runs_isolated_and_prints_one_report(environment: Environmen
 def test_wrong_use_exits_with_2_and_says_why(arguments: list[str]) -> None:
     done = run_agent(*arguments)
     assert done.returncode == 2
-    assert b"agent.py" in done.stderr
+    assert b"agent" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
@@ -291,8 +295,10 @@ def test_other_pythons_find_the_same(environment: Environment, version: str) -> 
 
 
 def test_the_agent_imports_nothing_but_the_standard_library() -> None:
-    code = f"import sys, runpy; sys.argv = ['x']; runpy.run_path({str(AGENT)!r}); print(*sorted(sys.modules))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(AGENT)!r}); import safehold.inventory.agent; print(*sorted(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, check=True, text=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert loaded <= set(sys.stdlib_module_names) | {"__main__"}
+    assert loaded <= set(sys.stdlib_module_names) | {"__main__", "safehold"}
     assert "site" not in loaded

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from safehold.inventory import agent
+from safehold.inventory.agent import site
 from safehold.model.encoding import canonical_bytes
 from safehold.model.ids import sha256_digest
 from tests.inventory_kit import Environment, paths, reasons, record_hash, sha256
@@ -134,7 +135,8 @@ def test_names_that_only_resemble_hooks_are_ordinary_files(environment: Environm
 def test_compiled_files_against_their_source(environment: Environment) -> None:
     source = environment.site / "quiet/__init__.py"
     cached = Path(py_compile.compile(str(source)))
-    _nothing_odd(environment.sweep())
+    _nothing_odd(environment.sweep(wish=agent.Wish(code=60.0)))
+    assert reasons(environment.sweep()) == {(".", "code-unchecked")}, "what was not compared is said"
     os.utime(source, ns=(1, 1))
     assert environment.sweep()["pyc"][0]["problem"] == "source-differs"
     py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
@@ -272,14 +274,14 @@ def test_a_folder_that_is_no_environment_or_has_several(environment: Environment
 def test_too_many_files_for_a_message_leave_the_lists_out_and_say_so(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "_MAX_LISTED", 3)
+    monkeypatch.setattr(site, "_MAX_LISTED", 3)
     contents = environment.sweep()
     assert all(one["files"] == [] for one in contents["distributions"])
     assert (".", "file-lists-left-out") in reasons(contents)
 
 
 def test_too_many_files_to_look_at_are_unknown(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "_MAX_FILES", 1)
+    monkeypatch.setattr(site, "_MAX_FILES", 1)
     contents = environment.sweep()
     assert (".", "too-many-files") in reasons(contents)
     assert contents["missing"] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,13 +13,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from safehold.ledger import log as log_module
 from safehold.ledger.fsck import check_ledger
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.receipt import verify_receipt
 from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Entry, Transaction, View
+from safehold.ledger.waiting import Waiting
 from safehold.model.errors import InputInvalid, NotAppended, NotFound, StorageFailed, Uncertain, VerificationFailed
 from safehold.model.ids import sha256_digest
 from safehold.model.statements import decode, encode
@@ -111,7 +111,7 @@ def test_a_proposal_that_raises_takes_no_other_with_it(log: Log) -> None:
         results = [
             pool.submit(waiting, [bad, unreadable, lambda _view, n=n: Draft((party(n),))][n % 3]) for n in range(6)
         ]
-        while len(log._queue) < 6:
+        while len(log.queue) < 6:
             pass
         release.set()
         assert [entry.index for entry in first.result()] == [0]
@@ -151,7 +151,7 @@ def test_a_group_is_one_commit_and_each_proposal_sees_those_before_it(tmp_path: 
         first = pool.submit(log.append, slow)
         started.wait(30)
         others = [pool.submit(log.append, looking) for _ in range(20)]
-        while len(log._queue) < 20:
+        while len(log.queue) < 20:
             pass
         before = commits
         release.set()
@@ -262,7 +262,7 @@ def test_opening_beside_a_busy_writer_is_not_taken_for_a_rollback(tmp_path: Path
 
 def test_a_projector_that_fails_appends_nothing(tmp_path: Path) -> None:
     class Failing(NoProjections):
-        def apply(self, transaction: Transaction, entry: Entry) -> None:
+        def apply(self, transaction: Transaction, entries: Sequence[Entry]) -> None:
             transaction.execute("INSERT INTO no_such_table VALUES(1)")
 
     log = Log(SqliteStore(tmp_path / "ledger.db"), CheckpointLock(tmp_path / "lock.db"), KEY, ORIGIN, Failing())
@@ -433,7 +433,7 @@ def test_an_interrupt_in_a_proposal_leaves_nobody_waiting(log: Log) -> None:
         first = pool.submit(log.append, interrupted)
         started.wait(30)
         others = [pool.submit(log.append_statements, party(number)) for number in range(8)]
-        while len(log._queue) < 8:
+        while len(log.queue) < 8:
             pass
         release.set()
         with pytest.raises(KeyboardInterrupt):
@@ -445,24 +445,24 @@ def test_an_interrupt_in_a_proposal_leaves_nobody_waiting(log: Log) -> None:
 
 def test_whoever_is_interrupted_while_waiting_hands_the_lead_on(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     started, release = threading.Event(), threading.Event()
-    wait = log_module._Waiting.wait
+    wait = Waiting.wait
 
     def slow(_view: View) -> Draft:
         started.set()
         release.wait(30)
         return Draft((party(0),))
 
-    def waiting(self: log_module._Waiting) -> None:
+    def waiting(self: Waiting) -> None:
         wait(self)
         if self.leads:  # woken to lead, and interrupted at that very moment
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(log_module._Waiting, "wait", waiting)
+    monkeypatch.setattr(Waiting, "wait", waiting)
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(log.append, slow)
         started.wait(30)
         others = [pool.submit(log.append_statements, party(number)) for number in range(5)]
-        while len(log._queue) < 5:
+        while len(log.queue) < 5:
             pass
         release.set()
         assert first.result(30)[0].index == 0

@@ -34,7 +34,7 @@ def _append_raw(path: Path, bodies: list[bytes]) -> None:
             frontier.append(leaf_hash(body), tiles)
         for offset, body in enumerate(bodies):
             transaction.add_entry(size + offset, body)
-            projector.apply(transaction, Entry(size + offset, body, decode(body)))
+            projector.apply(transaction, [Entry(size + offset, body, decode(body))])
         for level, index, hashes in [*((*place, hashes) for place, hashes in tiles.items()), *frontier.partial_tiles()]:
             transaction.put_tile(level, index, hashes)
         transaction.put_checkpoint(frontier.size, sign_checkpoint(ORIGIN, frontier.size, frontier.root(), KEY).note)

@@ -39,6 +39,7 @@ PARSERS: dict[str, tuple[Callable[[str], Any], list[str], list[str]]] = {
     "id.grant": (ids.parse_grant_id, ["g-" + HEX[:16]], ["g-", HEX[:16], "h-" + HEX[:16], "g-" + HEX[:17]]),
     "id.hold": (ids.parse_hold_id, ["h-" + HEX[:16]], ["g-" + HEX[:16], "h-" + "G" * 16]),
     "id.request": (ids.parse_request_id, ["q-" + HEX[:32]], ["q-" + HEX[:31], HEX[:32], "q-" + HEX[:32] + " "]),
+    "id.response": (ids.parse_response_id, ["r-" + HEX[:16]], ["r-", HEX[:16], "h-" + HEX[:16], "r-" + HEX[:17]]),
     "id.advisory": (
         ids.parse_advisory_id,
         ["PYSEC-2026-2", "GHSA-xxxx", "CVE-2026-1", "aa", "a" * 128],

@@ -11,7 +11,7 @@ import pytest
 
 from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes
 from safehold.model.errors import InputInvalid
-from safehold.model.statements import STATEMENT_TYPES, PartyRegistered, Statement, Unknown, decode, encode
+from safehold.model.statements import STATEMENT_TYPES, PartyRegistered, Statement, Unknown, decode, encode, encode_many
 from tests.ledger_kit import BY, one_of_each, party
 
 SAMPLES = one_of_each()
@@ -161,3 +161,45 @@ def test_no_statement_holds_an_array_of_integers() -> None:
     for kind in STATEMENT_TYPES.values():
         for field in msgspec.structs.fields(kind):
             assert not re.search(r"(tuple|list|dict)\[.*\bint\b", str(field.type)), (kind, field.name)
+
+
+def test_many_at_once_are_written_as_each_alone() -> None:
+    many = [*SAMPLES.values(), *(party(number, title="line\nend \u2028 é") for number in range(9))]
+    assert encode_many(many) == [encode(one) for one in many]
+    assert encode_many(many[3:4]) == [encode(many[3])]
+    assert encode_many([]) == []
+    for kind in STATEMENT_TYPES:
+        assert encode_many([SAMPLES[kind]] * 3) == [encode(SAMPLES[kind])] * 3
+
+
+@pytest.mark.parametrize("wide", [2**53, -(2**53), 10**17, 2**63, 10**30])
+@pytest.mark.parametrize("kind", sorted(STATEMENT_TYPES))
+def test_no_wide_integer_is_written_among_many(kind: str, wide: int) -> None:
+    fields = [field.name for field in msgspec.structs.fields(STATEMENT_TYPES[kind]) if field.type in (int, int | None)]
+    assert "t" in fields
+    for name in fields:
+        bad = msgspec.structs.replace(SAMPLES[kind], **{name: wide})
+        with pytest.raises(InputInvalid):
+            encode_many([party(1), SAMPLES[kind], bad])
+        with pytest.raises(InputInvalid):
+            encode_many([bad, SAMPLES[kind]])
+
+
+def test_no_wide_integer_is_written_deep_inside() -> None:
+    people = SAMPLES["release.sealed"].people  # type: ignore[attr-defined]  # it is a ReleaseSealed
+    deep = msgspec.structs.replace(people[0], count=2**53)
+    with pytest.raises(InputInvalid):
+        encode_many([msgspec.structs.replace(SAMPLES["release.sealed"], people=(deep,))])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"title": None}, {"t": 1.0}, {"t": True}, {"t": None}, {"role": "bank"}, {"title": "\ud800"},
+                {"title": "x" * 65_536}, {"title": msgspec.UNSET}, {"t": "1"}]
+)  # fmt: skip
+def test_what_is_not_written_alone_is_not_written_among_many(changed: dict[str, Any]) -> None:
+    bad = msgspec.structs.replace(party(1), **changed)
+    with pytest.raises(InputInvalid) as alone:
+        encode(bad)
+    with pytest.raises(InputInvalid) as among:
+        encode_many([party(0), bad, party(2)])
+    assert among.value.code == alone.value.code

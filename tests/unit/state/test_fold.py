@@ -30,10 +30,12 @@ HOME = {
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "model.declared": "model", "segment.sealed": "segment",
     "refusals.counted": "refusal_count",
+    "model.declared": "model", "segment.sealed": "segment", "response.planned": "response", "response.proven": "response_step",
+
     "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
     "notice.sent": "notice", "release.checked": "release_check",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
-    "adoption.removed": "adopted",
+    "adoption.removed": "adopted", "latent.recorded": "latent", "indicators.recorded": "indicator",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ alone, like the agent: nothing in the environment that is swept can run here.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 
 __all__ = ["main"]
@@ -18,14 +18,11 @@ _NEVER = "1000000000"
 def main(arguments: list[str]) -> int:
     """Sweep at each moment. Returns the agent's first exit code that is not 0."""
     agent_file, times, *rest = arguments
-    spec = importlib.util.spec_from_file_location("agent", agent_file)
-    if spec is None or spec.loader is None:
-        return 2
-    agent = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(agent)
+    sys.path.insert(0, agent_file)
+    program = importlib.import_module("safehold.inventory.agent.program")
     for moment in times.split(","):
         confirm = "0" if moment.endswith("!") else _NEVER
-        code: int = agent.main([*rest, "--at", moment.rstrip("!"), "--confirm-every", confirm])
+        code: int = program.main([*rest, "--at", moment.rstrip("!"), "--confirm-every", confirm])
         if code:
             return code
     return 0

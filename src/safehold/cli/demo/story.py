@@ -17,10 +17,11 @@ from safehold.cli.demo.advisories import ARRIVALS, write_advisory
 from safehold.cli.demo.environments import CLEAN, CLEAN_LITELLM, STAND_IN, Installed, install, uninstall
 from safehold.cli.demo.records import write_slice
 from safehold.cli.demo.world import World, moment
+from safehold.containment import COURSE_WORDS, Ruling, compare, load_concern
 from safehold.exposure.case import load_case
 from safehold.exposure.report import Report, answer_all
 from safehold.inventory.advisories import read_advisories
-from safehold.model.ids import DatasetId, HostId, PartyId, Subject, parse_model_id, parse_run_id
+from safehold.model.ids import AdvisoryId, DatasetId, HostId, PartyId, Subject, parse_model_id, parse_run_id
 
 __all__ = ["BEGIN", "BUSY", "Outcome", "Story"]
 
@@ -28,6 +29,7 @@ BEGIN: Final = "2026-03-16T08:00:00+00:00"
 BUSY: Final = (moment("2026-03-23T00:00:00+00:00"), moment("2026-03-26T00:00:00+00:00"))
 _SILENT: Final = (moment("2026-03-24T06:00:00+00:00"), moment("2026-03-24T20:00:00+00:00"))
 
+_ADVISORY: Final = AdvisoryId("PYSEC-2026-2")
 _LAB: Final = PartyId("north-lab")
 _QUILL: Final = PartyId("quill-works")
 _BRIGHT: Final = PartyId("bright-annotators")
@@ -185,9 +187,20 @@ class Story:
     def report(self) -> Report:
         """What was exposed, asked now."""
         with self._world.home.log.view() as view:
-            report = answer_all(load_case(view, "PYSEC-2026-2", self._world.clock()))
+            report = answer_all(load_case(view, _ADVISORY, self._world.clock()))
         self.outcome.report = report
         return report
+
+    def _what_if(self) -> str:
+        """The courses and what each stops and ends, in one line."""
+        with self._world.home.log.view() as view:
+            options = compare(load_concern(view, _ADVISORY, self._world.clock()))
+        said = (
+            f"{COURSE_WORDS[one.course]}: ends {len(one.ends)} of {len(one.ends) + len(one.stays)} ways to data,"
+            f" stops {len(one.stops.hosts)} hosts ({len(one.stops.bystanders)} of them not concerned)"
+            for one in options
+        )
+        return " · ".join(said)
 
     def the_ruling(self) -> None:
         """April: the lab asks, suspends, and later lifts."""
@@ -196,15 +209,21 @@ class Story:
         self._tell("1 April", f"the lab asks: {self.report().headline}")
         world.go_to("2026-04-03T09:00:00+00:00")
         subject = Subject("party", _QUILL)
-        suspended = world.home.containment.suspend(subject, "litellm 1.82.8 on ci-1 while texts@2 was opened there")
-        self._tell("3 April", f"09:00 quill-works is suspended (entry {suspended.entry.index})")
+        self._tell("3 April", f"09:00 what if: {self._what_if()}")
+        reason = "litellm 1.82.8 on ci-1 while texts@2 was opened there"
+        ruling = Ruling(
+            advisory=_ADVISORY, course="suspend-supplier", profile="measured", reason=reason, clean_for=2 * 86_400
+        )
+        planned = world.home.responses.carry_out(ruling)
+        place = planned.entry.index if planned.entry else -1
+        self._tell("", f"09:00 quill-works is suspended: a plan of {len(planned.steps)} steps (entry {place})")
         world.go_to("2026-04-03T09:05:00+00:00")
         self._refused("09:05", "quill-works/texts@1", _CI, "texts-ci")
         opening = world.open("bright-annotators/dialogues@1", _BRIGHT_WS, self._grants["dialogues-ws"])
         self._tell("", f"09:05 bright-annotators/ws-1 opens dialogues@1 as before (entry {opening.keys.entry})")
         world.go_to("2026-04-06T10:00:00+00:00")
         lifted = world.home.containment.lift(subject, "hosts rebuilt; inventories clean since the hold")
-        self._tell("6 April", f"10:00 the hold is lifted: clean inventories since (entry {lifted.entry.index})")
+        self._tell("6 April", f"10:00 the hold is lifted: two days of clean inventories (entry {lifted.entry.index})")
         world.go_to("2026-04-06T10:30:00+00:00")
         opening = world.open("quill-works/texts@2", _CI, self._grants["texts-ci"])
         self._tell("", f"10:30 the _CI opens texts@2 again (entry {opening.keys.entry})")

@@ -22,7 +22,7 @@ from safehold.cli.context import Home, HomeFactory
 from safehold.cli.demo import replay
 from safehold.cli.demo.environments import Installed, make_environment
 from safehold.cli.output import iso_time
-from safehold.inventory import agent
+from safehold.inventory.agent_file import write_agent
 from safehold.inventory.sweeps import take_spool
 from safehold.model.errors import InputInvalid, Refused
 from safehold.model.ids import DatasetId, GroupName, HostId, Purpose, parse_group_name, party_of
@@ -80,6 +80,7 @@ class World:
         self.delivery = Delivery(self.home.log, self.home.release_folder, clock, self.home.registry.by)
         self.keys = self.home.part_keys(self.passphrase)
         self.broker = self.home.broker(self.passphrase)
+        self.agent = write_agent(folder / "agent.pyz")
         self.hosts: dict[HostId, DemoHost] = {}
         self.sweeps = 0
 
@@ -123,7 +124,7 @@ class World:
         host.last_sweep = times[-1] if times else last_sweep
         if not times:
             return 0
-        command = [sys.executable, "-I", "-S", replay.__file__, agent.__file__, _with_marks(times, last_sweep)]
+        command = [sys.executable, "-I", "-S", replay.__file__, str(self.agent), _with_marks(times, last_sweep)]
         command += [str(host.folder), "--host", host.host, "--name", "main", "--spool", str(self._spool(host))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
