@@ -224,7 +224,7 @@ class HomeFactory:
     def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
         """Serve the home at ``path`` until a signal ends it. Raises ``NotFound`` (``app.no_home``) and what serving raises."""
         _read_home_file(path)
-        from safehold.app.serving import (
+        from safehold.app.serve.home import (
             serve_home,
         )  # the vault process, which this module opens homes for, needs none of it
 

@@ -59,10 +59,9 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, AnyStored, DatasetAdopted, ReleaseStored
-from safehold.model.statements_response import ResponsePlanned, ResponseProven
-from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",

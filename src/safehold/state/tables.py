@@ -14,13 +14,13 @@ from typing import Final
 from safehold.state.table import Table, columns
 from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
-from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_response import RESPONSE_TABLES
+from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 9
+PROJECTION_VERSION: Final = 7
 
 
 TABLES: Final[tuple[Table, ...]] = (

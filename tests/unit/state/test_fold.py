@@ -28,7 +28,6 @@ HOME = {
     "inventory.recorded": "observation", "inventory.confirmed": "observation", "advisory.recorded": "advisory",
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
-    "model.declared": "model", "segment.sealed": "segment",
     "refusals.counted": "refusal_count",
     "model.declared": "model", "segment.sealed": "segment", "response.planned": "response", "response.proven": "response_step",
 
