@@ -1,0 +1,108 @@
+"""A desk for keys: the process that speaks with the broker answers for the workers it started.
+
+A forked worker must not use its parent's connection or database. So it asks its parent, over a Unix socket in the abstract
+namespace or a private folder, with a secret drawn for this desk (``multiprocessing``'s challenge). Keys cross from
+memory to memory. What the parent's source raises, the worker raises.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+from safehold.broker.client import KeyOrder, OpenedKeys
+from safehold.broker.key_source import KeySource
+from safehold.model.errors import SafeholdError, StorageFailed
+
+__all__ = ["AskedKeys", "Carried", "KeyDesk"]
+
+
+class Carried:
+    """An error of ours on its way to another process: our errors have more parts than a pickled exception keeps."""
+
+    def __init__(self, error: SafeholdError) -> None:
+        self._kind = type(error)
+        self._text = error.message
+        self._parts = dict(error.__dict__)
+
+    def remade(self) -> SafeholdError:
+        """The same error again, without its cause."""
+        error = self._kind.__new__(self._kind, self._text)
+        error.__dict__.update(self._parts)
+        return error
+
+
+class AskedKeys:
+    """A worker's ``KeySource``: asks the desk. One connection a question, so nothing is shared with other workers."""
+
+    def __init__(self, address: Any, secret: bytes) -> None:
+        self._address = address
+        self._secret = secret
+
+    def request(self, order: KeyOrder) -> OpenedKeys:
+        """As the port."""
+        keys: OpenedKeys = self._ask("request", order)
+        return keys
+
+    def check(self, order: KeyOrder) -> None:
+        """As the port."""
+        self._ask("check", order)
+
+    def _ask(self, what: str, order: KeyOrder) -> Any:
+        try:
+            with Client(self._address, authkey=self._secret) as connection:
+                connection.send((what, order))
+                good, answer = connection.recv()
+        except (OSError, EOFError) as error:
+            raise StorageFailed(
+                "readers.desk_gone", "the process that asks for keys does not answer", "start the workers again"
+            ) from error
+        if good:
+            return answer
+        raise answer.remade()
+
+
+class KeyDesk:
+    """Answers workers from ``source`` in a thread of its own, until closed."""
+
+    def __init__(self, source: KeySource) -> None:
+        self._source = source
+        self._secret = secrets.token_bytes(32)
+        self._listener = Listener(family="AF_UNIX", authkey=self._secret)
+        self._closed = False
+        threading.Thread(target=self._serve, name="safehold-key-desk", daemon=True).start()
+
+    def for_worker(self) -> AskedKeys:
+        """What a worker asks through."""
+        return AskedKeys(self._listener.address, self._secret)
+
+    def _serve(self) -> None:
+        while not self._closed:
+            try:
+                connection = self._listener.accept()
+            except Exception:  # noqa: BLE001, S112 - a stranger at the socket, or the end: refused either way
+                continue
+            with connection, suppress(OSError, EOFError):
+                self._answer(connection)
+
+    def _answer(self, connection: Connection[Any, Any]) -> None:
+        what, order = connection.recv()
+        try:
+            if what == "check":
+                self._source.check(order)
+            connection.send((True, None if what == "check" else self._source.request(order)))
+        except SafeholdError as error:
+            connection.send((False, Carried(error)))
+        except Exception:  # noqa: BLE001 - refuses: a worker must not wait for ever for an answer that failed
+            failed = StorageFailed("readers.desk", "the keys could not be asked for", "look at the process that asks")
+            connection.send((False, Carried(failed)))
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._closed = True
+        with suppress(OSError), suppress(Exception):
+            Client(self._listener.address, authkey=self._secret).close()
+        self._listener.close()
