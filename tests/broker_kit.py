@@ -15,9 +15,10 @@ import pytest
 from safehold.broker.client import KeyOrder, OpenedKeys, request_keys
 from safehold.broker.grants import GrantKey
 from safehold.broker.issue import GrantOrder, IssuedGrant, issue_grant
+from safehold.broker.lease_client import Lease, open_lease
 from safehold.broker.proof import Proof, sign_request
 from safehold.broker.release import Broker
-from safehold.broker.request import KeyRequest, SealedKeys, format_request
+from safehold.broker.request import KeyRequest, LeaseWish, SealedKeys, format_request
 from safehold.broker.sealing import ReaderKey
 from safehold.containment import Containment
 from safehold.ledger.keys import SigningKey
@@ -226,6 +227,10 @@ class World:
         order = self.order(**changed)
         signer = key or self.host_keys[order.host]
         return request_keys(self.broker, order, signer, clock or self.clock)
+
+    def lease(self, seconds: int = 300, keys: int = 100, **changed: Any) -> Lease:
+        order = self.order(**changed)
+        return open_lease(self.broker, order, self.host_keys[order.host], self.clock, LeaseWish(seconds, keys))
 
     def body(self, **changed: Any) -> bytes:
         """A request with nothing wrong in it, but for what is ``changed``."""

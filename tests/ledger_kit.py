@@ -19,6 +19,7 @@ from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Entry, Store, Transaction
 from safehold.ledger.tree import HASH_BYTES, Frontier, TileReader, leaf_hash
 from safehold.model import statements as s
+from safehold.model import statements_access as a
 from safehold.model.ids import Subject, sha256_digest
 from safehold.model.statements import Statement
 from safehold.model.statements_response import ResponseStep
@@ -133,6 +134,20 @@ def one_of_each() -> dict[str, Statement]:
             **common, table="key_release", form=1, begin=0, end=2, rows=1, since=1, until=1, size=100,
             digest=digest("segment"),
         ),
+        a.LeaseOpened(
+            **common, lease="l-0123456789abcdef", request="q-" + "1" * 32, party=supplier, host=host, member=None,
+            grant=grant, dataset=dataset, purpose=purpose, inventories=(inventory,), reader=digest("reader"), until=10,
+            keys=100,
+        ),
+        a.LeaseEnded(**common, lease="l-0123456789abcdef", code="asked", reason="done"),
+        a.GrantRevoked(**common, grant=grant, revocation="00ff", reason="left"),
+        a.MemberKeyed(**common, member=member, key=KEY.public.line),
+        a.AccessApproved(
+            **common, dataset=dataset, host=host, member=member, approver=member, until=10, approval=digest("approval"),
+        ),
+        a.EnvironmentRetired(**common, host=host, environment="ci", reason="gone"),
+        a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
+        a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
         s.RefusalsCounted(**common, code="broker.token_signature", count=3, since=1, until=2),
         s.EvidenceRecorded(

@@ -36,13 +36,12 @@ from safehold.broker.http_form import (
     error_of,
     proof_headers,
 )
-from safehold.broker.policy import Denial
 from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, Proof, RequestSigner, sign_request
 from safehold.broker.request import SealedKeys
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.source import split_url
 from safehold.model.encoding import canonical_bytes
-from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed, VerificationFailed
+from safehold.model.errors import InputInvalid, Refused, SafeholdError, StorageFailed, VerificationFailed
 from safehold.model.ids import HostId, parse_request_id
 
 __all__ = ["Connection", "Patience", "checked_url", "connect"]
@@ -122,11 +121,10 @@ class Connection:
         return _decoded(self._post(KEYS_PATH, body, proof_headers(proof, body)), SealedKeys)
 
     def check(self, order: KeyOrder) -> None:
-        """Raise ``Refused`` (``broker.held``) if a hold stops the order now. Nothing is released, so nothing is recorded."""
+        """Raise ``Refused`` (``broker.held_now``) if a hold stops the order now. Nothing is released, so nothing is recorded."""
         for hold in self.holds(order.host, order).holds:
-            raise Denial(
-                6,
-                "broker.held",
+            raise Refused(
+                "broker.held_now",
                 f"{hold.subject} is suspended since entry {hold.entry}: {hold.reason}",
                 "the lab lifts a hold with `safehold lift`; until then nothing opens",
             )

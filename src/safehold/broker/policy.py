@@ -21,11 +21,14 @@ _SECOND = 1_000_000
 
 
 class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits, all in seconds: age of an inventory, difference of clocks, life of a lease."""
+    """Limits in seconds: age of an inventory, difference of clocks, life of released keys and of a lease; and the part
+    keys that a lease may give.
+    """
 
     inventory_max_age: int = 3600
     clock_tolerance: int = 60
     lease: int = 300
+    lease_keys: int = 100_000
 
 
 class Denial(Refused):
@@ -50,6 +53,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     inventories: tuple[CurrentInventory, ...]
     holds: tuple[HoldRow, ...]
     policy: BrokerPolicy
+    revoked: frozenset[str] = frozenset()
 
 
 def hold_subjects(request: KeyRequest, host: HostRow, release: ReleaseRow | None, grant: GrantId) -> list[Subject]:
@@ -145,6 +149,10 @@ def _check_grant(facts: Facts) -> None:  # step 7
         raise Denial(7, "broker.no_release", "there is no such release", "see: safehold dataset list")
     if grant is None or grant.grant != facts.token.grant or grant.revocation != facts.token.revocations[0]:
         raise Denial(7, "broker.grant_unknown", "this grant is not in the ledger", "ask the lab for a new grant")
+    for place, block in enumerate(facts.token.revocations):
+        if block in facts.revoked:
+            what = f"block {place} of this grant" if place else "this grant"
+            raise Denial(7, "broker.grant_revoked", f"{what} was revoked", "ask whoever gave it for another one")
     if now >= grant.until or now < grant.not_before:
         word = "has ended" if now >= grant.until else "has not begun"
         raise Denial(7, "broker.grant_time", f"{grant.grant} {word}", "ask the lab for a grant for this time")

@@ -57,7 +57,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     signature: bytes
 
 
-def _signature_base(body: bytes, created: int, nonce: str, key: str, path: str) -> bytes:
+def _signature_base(body: bytes, created: int, nonce: str, key: str, path: str = KEYS_PATH) -> bytes:
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     return (
         f'"@method": {KEYS_METHOD}\n'

@@ -18,29 +18,34 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from safehold.broker.request import READER_KEY_BYTES
-from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import Digest, RequestId
 
-__all__ = ["ReaderKey", "seal_keys"]
+__all__ = ["KEYS_PURPOSE", "LEASE_PURPOSE", "ReaderKey", "seal_keys"]
 
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 _MLKEM_BYTES: Final = 1184
+KEYS_PURPOSE: Final = "safehold keys v1"
+LEASE_PURPOSE: Final = "safehold lease v1"
+_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-def _info(request: RequestId, release: Digest) -> bytes:
-    return canonical_bytes({"purpose": "safehold keys v1", "release": release, "request": request})
+def _info(request: RequestId, release: Digest, purpose: str = KEYS_PURPOSE) -> bytes:
+    # Canonical JSON, written out: none of the three can hold a character that would need an escape.
+    return f'{{"purpose":"{purpose}","release":"{release}","request":"{request}"}}'.encode()
 
 
-def seal_keys(keys: Mapping[str, bytes], reader: bytes, request: RequestId, release: Digest) -> bytes:
+def seal_keys(
+    keys: Mapping[str, bytes], reader: bytes, request: RequestId, release: Digest, purpose: str = KEYS_PURPOSE
+) -> bytes:
     """Seal part keys (by file name) to ``reader``; ``InputInvalid`` (``broker.request_reader``) for a bad key."""
     try:
         public = hpke.MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(reader[:_MLKEM_BYTES]),
             X25519PublicKey.from_public_bytes(reader[_MLKEM_BYTES:]),
         )
-        plain = canonical_bytes({name: base64.b64encode(key).decode() for name, key in keys.items()})
-        return bytes(_SUITE.encrypt(plain, public, info=_info(request, release)))
+        plain = _encoder.encode(keys)  # canonical: names of part files are ASCII, bytes become base64
+        return bytes(_SUITE.encrypt(plain, public, info=_info(request, release, purpose)))
     except ValueError as error:
         raise InputInvalid("broker.request_reader", "the reader's key is not a key of the one suite in use") from error
 
@@ -55,10 +60,10 @@ class ReaderKey:
         if len(self.public) != READER_KEY_BYTES:
             raise InputInvalid("broker.request_reader", "this build of cryptography writes keys of another length")
 
-    def open(self, sealed: bytes, request: RequestId, release: Digest) -> dict[str, bytes]:
+    def open(self, sealed: bytes, request: RequestId, release: Digest, purpose: str = KEYS_PURPOSE) -> dict[str, bytes]:
         """The part keys by file name; ``VerificationFailed`` (``broker.answer``) if they were not sealed for this."""
         try:
-            plain = _SUITE.decrypt(sealed, self._private, info=_info(request, release))
+            plain = _SUITE.decrypt(sealed, self._private, info=_info(request, release, purpose))
             encoded = msgspec.json.decode(plain, type=dict[str, str])
             return {name: base64.b64decode(key, validate=True) for name, key in encoded.items()}
         except (InvalidTag, ValueError, msgspec.DecodeError, binascii.Error) as error:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -56,7 +57,7 @@ class PublicKey:
         """The OpenSSH line without a comment."""
         return "ssh-ed25519 " + base64.b64encode(self.wire).decode()
 
-    @property
+    @cached_property
     def key_id(self) -> KeyId:
         """The fingerprint that ``ssh-keygen -l`` prints: ``SHA256:`` and unpadded base64."""
         return KeyId("SHA256:" + base64.b64encode(hashlib.sha256(self.wire).digest()).decode().rstrip("="))

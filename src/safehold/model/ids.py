@@ -26,6 +26,7 @@ __all__ = [
     "HoldId",
     "HostId",
     "KeyId",
+    "LeaseId",
     "MemberId",
     "ModelId",
     "PartyId",
@@ -43,6 +44,7 @@ __all__ = [
     "parse_group_name",
     "parse_hold_id",
     "parse_host_id",
+    "parse_lease_id",
     "parse_member_id",
     "parse_model_id",
     "parse_party_id",
@@ -76,6 +78,7 @@ GrantId = NewType("GrantId", str)
 HoldId = NewType("HoldId", str)
 DecisionId = NewType("DecisionId", str)
 RequestId = NewType("RequestId", str)
+LeaseId = NewType("LeaseId", str)
 ResponseId = NewType("ResponseId", str)
 AdvisoryId = NewType("AdvisoryId", str)
 GroupName = NewType("GroupName", str)
@@ -97,6 +100,7 @@ _MEMBER_RE: Final = re.compile(rf"{_SLUG}/m-[0-9a-f]{{20}}")
 _RELEASE_RE: Final = re.compile(rf"{_SLUG}/{_NAME}@[1-9][0-9]{{0,8}}")
 _DIGEST_RE: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ADVISORY_RE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,127}")
+_LEASE_RE: Final = re.compile(r"l-[0-9a-f]{16}")
 _REQUEST_RE: Final = re.compile(r"q-[0-9a-f]{32}")
 _NAME_FORM: Final = "lower-case letters, digits and - . _ , at most 64 characters"
 
@@ -175,6 +179,11 @@ def parse_hold_id(text: str) -> HoldId:
 def parse_request_id(text: str) -> RequestId:
     """Return ``text`` as a request id, or raise ``InputInvalid`` (``id.request``)."""
     return RequestId(_parse(_REQUEST_RE, text, "id.request", "a request id", "q- and 32 hex digits"))
+
+
+def parse_lease_id(text: str) -> LeaseId:
+    """Return ``text`` as a lease id, or raise ``InputInvalid`` (``id.lease``)."""
+    return LeaseId(_parse(_LEASE_RE, text, "id.lease", "a lease", "l- and 16 hex digits"))
 
 
 def parse_response_id(text: str) -> ResponseId:

@@ -10,8 +10,7 @@ by the tree, so an older Safehold can read, verify and export a newer ledger and
 
 **Personal data** is never here: members appear as keyed digests.
 
-Kinds of one topic may stand in a module of their own (``statements_TOPIC``, over ``statement.Statement``); this module
-gathers them all into the closed set. Their folds and tables do the same in ``state``.
+Kinds of one topic stand in ``statements_TOPIC``, gathered here; their folds and tables do the same in ``state``.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from safehold.model.ids import (
     Subject,
 )
 from safehold.model.statement import Statement
+from safehold.model.statements_access import AccessStatement
 from safehold.model.statements_inventory import (
     AdvisoryRecorded,
     AffectedClaim,
@@ -61,7 +61,7 @@ from safehold.model.statements_outside import (
 )
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_serve import RefusalsCounted
-from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, AnyStored, DatasetAdopted, ReleaseStored
+from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
     "STATEMENT_TYPES",
@@ -298,6 +298,7 @@ AnyStatement = (
     | RunDeclared
     | ModelDeclared
     | SegmentSealed
+    | AccessStatement
     | LatentRecorded
     | IndicatorsRecorded
     | EvidenceRecorded
@@ -305,14 +306,13 @@ AnyStatement = (
     | ClockNoted
     | NoticeSent
     | ReleaseChecked
-    | AnyStored
-    | RefusalsCounted
     | ReleaseStored
     | DatasetAdopted
     | AdoptionSealed
     | AdoptionRemoved
     | ResponsePlanned
     | ResponseProven
+    | RefusalsCounted
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from safehold.model.ids import DatasetId, Digest, HostId
 from safehold.model.statement import Statement
 
-__all__ = ["AdoptionRemoved", "AdoptionSealed", "AnyStored", "DatasetAdopted", "ReleaseStored"]
+__all__ = ["AdoptionRemoved", "AdoptionSealed", "DatasetAdopted", "ReleaseStored"]
 
 
 class ReleaseStored(Statement, frozen=True, kw_only=True, tag="release.stored"):
@@ -55,7 +55,3 @@ class AdoptionRemoved(Statement, frozen=True, kw_only=True, tag="adoption.remove
 
     listing: Digest
     files: int
-
-
-AnyStored = ReleaseStored | DatasetAdopted | AdoptionSealed | AdoptionRemoved
-"""The kinds of this topic."""

@@ -34,6 +34,7 @@ from safehold.model.statements import (
     SegmentSealed,
     Unknown,
 )
+from safehold.state import fold_access as _access  # noqa: F401 - registers its functions
 from safehold.state import fold_inventory as _inventory  # noqa: F401 - registers its functions
 from safehold.state import fold_outside as _outside  # noqa: F401 - registers its functions
 from safehold.state import fold_response as _response  # noqa: F401 - registers its functions

@@ -47,6 +47,7 @@ __all__ = [
     "read_inventories",
     "release_stores",
     "request_used",
+    "requests_used",
     "resolve_release",
 ]
 
@@ -272,6 +273,26 @@ def _findings(view: View, inventory: Digest) -> tuple[CurrentFinding, ...]:
 def _readable(view: View, inventory: Digest) -> bool:
     """Whether the contents are here: without them nothing was matched, and silence is not cleanness."""
     return bool(view.rows("SELECT 1 FROM payload WHERE digest = ?", inventory))
+
+
+_MAX_MARKS = 256
+
+
+def requests_used(view: View, requests: Sequence[RequestId]) -> set[RequestId]:
+    """Those of ``requests`` that were answered before: see ``request_used``."""
+    used: set[RequestId] = set()
+    for begin in range(0, len(requests), _MAX_MARKS):
+        some = requests[begin : begin + _MAX_MARKS]
+        # Few lengths, so that few statements need preparing: the last one is asked for several times.
+        asked = [*some, *[some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))]
+        marks = ", ".join(f"?{number}" for number in range(1, len(asked) + 1))
+        sql = (
+            f"SELECT request FROM key_release WHERE request IN ({marks}) UNION ALL"
+            f" SELECT request FROM key_refusal WHERE request IN ({marks}) AND step > 3 UNION ALL"
+            f" SELECT request FROM lease WHERE request IN ({marks})"
+        )
+        used.update(row[0] for row in view.rows(sql, *asked))
+    return used
 
 
 def request_used(view: View, request: RequestId) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from safehold.state.table import Table, columns
+from safehold.state.tables_access import ACCESS_TABLES
 from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_response import RESPONSE_TABLES
@@ -20,7 +21,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 7
+PROJECTION_VERSION: Final = 10
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -106,6 +107,7 @@ TABLES: Final[tuple[Table, ...]] = (
         columns("table begin:I end:I form:I rows:I since:I? until:I? size:I digest idx:I t:I"),
         ("table", "begin"),
     ),
+    *ACCESS_TABLES,
     *INVENTORY_TABLES,
     *OUTSIDE_TABLES,
     *STORE_TABLES,

@@ -29,6 +29,7 @@ __all__ = ["KeyStore"]
 _APPLICATION_ID: Final = 0x5AFE0002
 _VERSION: Final = 1
 _BUSY_MS: Final = 10_000
+_MAX_REMEMBERED: Final = 1024
 _TABLES: Final = """
 CREATE TABLE part_key (
     release TEXT NOT NULL, file TEXT NOT NULL, kek TEXT NOT NULL, wrapped BLOB NOT NULL,
@@ -48,6 +49,8 @@ class KeyStore:
         (``vault.keystore_version``).
         """
         self._path = path
+        self._changes = 0  # transactions of this connection that have ended
+        self._memory: tuple[tuple[int, int], dict[Digest, dict[str, bytes]]] = ((0, 0), {})
         try:
             # SQLite gives its log files the mode of the database, so the first open decides for all.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -109,7 +112,7 @@ class KeyStore:
         Raises ``NotFound`` (``vault.keys_erased``, ``vault.keys_missing``) or ``StorageFailed``.
         """
         with self._translated():
-            held = {file: data for file, _, data in self._rows(release)}
+            held = self._remembered(release)
             if not held and self._is_erased(release):
                 raise NotFound("vault.keys_erased", f"the keys of {release} were erased: nobody can open it again", "")
         missing = sorted(set(files) - set(held))
@@ -120,6 +123,24 @@ class KeyStore:
                 "keys are where the release was sealed: was it sealed in another home?",
             )
         return {file: held[file] for file in files}
+
+    def _remembered(self, release: Digest) -> dict[str, bytes]:
+        """The wrapped keys of a release, read once for as long as nobody has changed the store.
+
+        Other connections' commits show in SQLite's ``data_version``; this one's own forget all before they return. So a
+        key that was erased is not found here once ``erase`` has returned.
+        """
+        changes = (self._pragma("data_version"), self._changes)
+        seen, known = self._memory
+        if changes != seen or len(known) >= _MAX_REMEMBERED:
+            known = {}
+            self._memory = (changes, known)  # swapped whole: whoever still fills the old one fills what nobody reads
+        held = known.get(release)
+        if held is None:
+            held = {file: data for file, _, data in self._rows(release)}
+            if held and changes == (self._pragma("data_version"), self._changes):
+                known[release] = held
+        return held
 
     def wrapped_by(self, release: Digest) -> str:
         """The id of the key that wrapped the keys of ``release``; raises ``NotFound`` (``vault.keys_missing``)."""
@@ -215,6 +236,8 @@ class KeyStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._changes += 1
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

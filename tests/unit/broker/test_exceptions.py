@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from safehold.broker import policy, release
+from safehold.broker import deciding, policy, release
 from safehold.broker.grants import VerifiedGrant
 from safehold.broker.policy import Denial
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
 from safehold.model.errors import Refused, SafeholdError, StorageFailed
 from safehold.model.statements import KeyRefused, KeyReleased
+from safehold.state import remembered
+from safehold.state.remembered import Remembered
 from tests.broker_kit import World
 
 # What each step calls, and under which step its failure is recorded. What the transaction of steps 4 - 8 reads is read
@@ -29,25 +31,30 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "find_host": (release, "find_host", 3),
     "public key": (PublicKey, "parse", 3),
     "verify_proof": (release, "verify_proof", 3),
-    "request_used": (release, "request_used", 4),
-    "find_release": (release, "find_release", 4),
-    "find_grant": (release, "find_grant", 4),
-    "read_inventories": (release, "read_inventories", 4),
-    "active_holds": (release, "active_holds", 4),
-    "hold_subjects": (release, "hold_subjects", 4),
-    "facts": (release, "Facts", 4),
-    "decide": (release, "decide", 4),
+    "remembered": (Remembered, "at", 4),
+    "requests_used": (release, "requests_used", 4),
+    "moment": (release, "Moment", 4),
+    "host": (remembered, "find_host", 4),
+    "find_release": (remembered, "find_release", 4),
+    "find_grant": (remembered, "find_grant", 4),
+    "read_inventories": (remembered, "read_inventories", 4),
+    "active_holds": (remembered, "active_holds", 4),
+    "revoked_blocks": (remembered, "revoked_blocks", 4),
+    "hold_subjects": (deciding, "hold_subjects", 4),
+    "facts": (deciding, "Facts", 4),
+    "decide": (deciding, "decide", 4),
     "freshness": (policy, "_check_freshness", 4),
     "inventories": (policy, "_check_inventories", 4),
     "holds": (policy, "_check_holds", 4),
     "grant": (policy, "_check_grant", 4),
     "authorize": (VerifiedGrant, "authorize", 4),
-    "statement": (release, "KeyReleased", 4),
+    "statement": (deciding, "KeyReleased", 4),
     "append": (Log, "append", 4),
+    "keep": (Remembered, "keep", 9),
     "parse_manifest": (release, "parse_manifest", 9),
     "seal_keys": (release, "seal_keys", 10),
-    "receipt": (Log, "receipt", 11),
-    "answer": (release, "SealedKeys", 11),
+    "make_receipts": (release, "make_receipts", 11),
+    "answer": (release, "_answer_of", 11),
 }
 ERRORS: tuple[type[Exception], ...] = (RuntimeError, KeyError, MemoryError, RecursionError, OSError, sqlite3.Error)
 
@@ -139,7 +146,7 @@ def test_a_clock_that_fails(world: World, monkeypatch: pytest.MonkeyPatch, times
     is_open(world)
 
 
-@pytest.mark.parametrize("place", ["parse_request", "find_host", "read_inventories", "seal_keys"])
+@pytest.mark.parametrize("place", ["parse_request", "find_host", "requests_used", "seal_keys"])
 def test_an_interrupt_passes_and_leaves_no_answer(world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     owner, name, _ = PLACES[place]
     with monkeypatch.context() as patch:

@@ -38,6 +38,7 @@ PARSERS: dict[str, tuple[Callable[[str], Any], list[str], list[str]]] = {
     ),
     "id.grant": (ids.parse_grant_id, ["g-" + HEX[:16]], ["g-", HEX[:16], "h-" + HEX[:16], "g-" + HEX[:17]]),
     "id.hold": (ids.parse_hold_id, ["h-" + HEX[:16]], ["g-" + HEX[:16], "h-" + "G" * 16]),
+    "id.lease": (ids.parse_lease_id, ["l-" + HEX[:16]], ["h-" + HEX[:16], "l-" + HEX[:15]]),
     "id.request": (ids.parse_request_id, ["q-" + HEX[:32]], ["q-" + HEX[:31], HEX[:32], "q-" + HEX[:32] + " "]),
     "id.response": (ids.parse_response_id, ["r-" + HEX[:16]], ["r-", HEX[:16], "h-" + HEX[:16], "r-" + HEX[:17]]),
     "id.advisory": (

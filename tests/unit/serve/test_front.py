@@ -142,11 +142,11 @@ def test_counts_that_cannot_be_recorded_are_counted_on(tmp_path):
     place = Place(world, singly=0)
     place.ask(signer=SigningKey.generate())
     world.now += 61 * SECOND
-    append = world.log.append
-    world.log.append = lambda proposal: (_ for _ in ()).throw(OSError("full"))
+    append = world.log.append_statements
+    world.log.append_statements = lambda *said: (_ for _ in ()).throw(OSError("full"))
     with pytest.raises(OSError, match="full"):
         place.counter.flush()
-    world.log.append = append
+    world.log.append_statements = append
     place.ask(signer=SigningKey.generate())
     place.desk.close()
     assert [one.count for one in world.statements(RefusalsCounted)] == [2]

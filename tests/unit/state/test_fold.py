@@ -29,8 +29,10 @@ HOME = {
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
     "refusals.counted": "refusal_count",
+    "lease.opened": "lease", "lease.ended": "lease", "grant.revoked": "revocation", "member.keyed": "member_key",
+    "access.approved": "approval", "environment.retired": "retirement", "keys.rewrapped": "rewrap",
+    "policy.recorded": "policy",
     "model.declared": "model", "segment.sealed": "segment", "response.planned": "response", "response.proven": "response_step",
-
     "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
     "notice.sent": "notice", "release.checked": "release_check",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",

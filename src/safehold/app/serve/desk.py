@@ -21,10 +21,11 @@ from safehold.broker.http_form import (
     ShownHold,
     status_of,
 )
+from safehold.broker.leases import LeaseProof
 from safehold.broker.policy import Denial
 from safehold.broker.proof import HOLDS_PATH, Proof, verify_proof
 from safehold.broker.refusals import UNPROVEN_STEP, RefusalCounter
-from safehold.broker.release import Broker
+from safehold.broker.release import Answer, Broker
 from safehold.inventory.intake import Intake
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
@@ -96,14 +97,15 @@ class VaultDesk:
             self._counter.flush(end=True)
 
     def _release(self, calls: Sequence[Call]) -> list[Outcome]:
-        return [self._release_one(call) for call in calls]
-
-    def _release_one(self, call: Call) -> Outcome:
-        proof = Proof(created=call.created, nonce=RequestId(call.nonce), key=KeyId(call.key), signature=call.signature)
+        if not calls:
+            return []
         try:
-            return Outcome(200, _json.encode(self._broker.release_keys(call.body, proof)), proven=True)
-        except SafeholdError as error:
-            return _failed(error)
+            answers = self._broker.release_many([(call.body, _proof(call)) for call in calls])
+        except SafeholdError as error:  # nothing could be recorded, so none is answered
+            return [_failed(error)] * len(calls)
+        except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
+            return [_failed(_internal())] * len(calls)
+        return [_failed(one) if isinstance(one, SafeholdError) else _answered(one) for one in answers]
 
     def _other(self, call: Call) -> Outcome:
         try:
@@ -118,7 +120,7 @@ class VaultDesk:
         except SafeholdError as error:
             return _failed(error)
         except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
-            return _failed(StorageFailed("serve.internal", "the request could not be served", "ask again"))
+            return _failed(_internal())
 
     def _record(self, body: bytes) -> InventoryAnswer:
         try:
@@ -140,7 +142,9 @@ class VaultDesk:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise InputInvalid("serve.holds_form", "this does not ask for holds", "send the host's name") from error
         host = parse_host_id(asked.host)
-        proof = Proof(created=call.created, nonce=RequestId(call.nonce), key=KeyId(call.key), signature=call.signature)
+        proof = _proof(call)
+        if not isinstance(proof, Proof):
+            raise InputInvalid("serve.holds_form", "this does not ask for holds", "send the host's name")
         with self._log.view() as view:
             row = find_host(view, host)
             if row is None:
@@ -176,6 +180,20 @@ def _asked_subjects(view: View, host: HostId, asked: HoldsQuestion) -> list[Subj
             Subject("party", release.party),
         ]
     return subjects
+
+
+def _proof(call: Call) -> Proof | LeaseProof:
+    if call.kind == "leased":
+        return LeaseProof(call.signature)
+    return Proof(created=call.created, nonce=RequestId(call.nonce), key=KeyId(call.key), signature=call.signature)
+
+
+def _answered(answer: Answer) -> Outcome:
+    return Outcome(200, _json.encode(answer), proven=True)
+
+
+def _internal() -> StorageFailed:
+    return StorageFailed("serve.internal", "the request could not be served", "ask again")
 
 
 def _failed(error: SafeholdError) -> Outcome:

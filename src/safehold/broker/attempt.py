@@ -1,0 +1,125 @@
+"""One request on its way through the broker: what is known of it so far, and how it ended.
+
+Requests are answered many at a time, with one commit for all of them; each has its own fate. An ``Attempt`` holds it:
+the step that it has reached, what was read, and either an answer or a refusal. ``guarded`` is the rule that exceptions
+deny, for one attempt alone: its neighbours go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from safehold.broker.grants import VerifiedGrant
+from safehold.broker.leases import LeaseProof, Session
+from safehold.broker.policy import Denial
+from safehold.broker.proof import Proof
+from safehold.broker.request import KeyRequest, LeasedKeys, LeaseWish, SealedKeys, SealedLease
+from safehold.ledger.storage import Entry
+from safehold.model.errors import SafeholdError, StorageFailed
+from safehold.model.ids import GrantId, KeyId
+from safehold.model.statements import KeyRefused, Statement
+from safehold.state.standing import HostRow
+
+__all__ = ["Attempt", "guarded", "refusal"]
+
+_AGAIN: Final = "ask again; if it stays, show this entry to whoever runs the broker"
+
+
+class Attempt:
+    """A request with its proof, and what came of it. ``failure`` is what its asker gets instead of an answer."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "counter",
+        "denial",
+        "entry",
+        "failure",
+        "grant",
+        "host",
+        "proof",
+        "request",
+        "sealed",
+        "session",
+        "statement",
+        "step",
+        "token",
+        "wish",
+    )
+
+    def __init__(self, body: bytes, proof: Proof | LeaseProof) -> None:
+        self.body = body
+        self.proof = proof
+        self.step = 1
+        self.request: KeyRequest | None = None
+        self.grant: GrantId | None = None
+        self.token: VerifiedGrant | None = None
+        self.host: HostRow | None = None
+        self.wish: LeaseWish | None = None  # it asks for a lease
+        self.session: Session | None = None  # it asks by a lease
+        self.counter = 0  # of a request by a lease
+        self.statement: Statement | None = None
+        self.sealed = b""
+        self.entry: Entry | None = None
+        self.answer: SealedKeys | SealedLease | LeasedKeys | None = None
+        self.denial: Denial | None = None
+        self.failure: SafeholdError | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing has ended it yet."""
+        return self.denial is None and self.failure is None
+
+    def deny(self, denial: Denial, cause: BaseException | None = None) -> None:
+        """End it by a refusal, which is still to be recorded unless it has an entry."""
+        if cause is not None:
+            denial.__cause__ = cause
+        self.denial = denial
+
+    def settle(self, entry: int) -> None:
+        """Its refusal stands in the ledger."""
+        if self.denial is not None:
+            self.denial.entry = entry
+            self.failure = self.denial
+
+
+@contextmanager
+def guarded(attempt: Attempt) -> Iterator[None]:
+    """Whatever is raised inside denies this attempt at its step. A ledger that cannot be used passes, up to step 8."""
+    try:
+        yield
+    except Denial as denial:
+        attempt.deny(denial, denial.__cause__)
+    except StorageFailed as error:
+        if attempt.step <= 8:
+            raise
+        attempt.deny(Denial(attempt.step, "broker.internal", "the keys could not be read", "ask again"), error)
+    except SafeholdError as error:
+        attempt.deny(Denial(attempt.step, error.code, error.message, error.hint), error)
+    except Exception as error:  # noqa: BLE001 - refuses: the unexpected denies like everything else
+        failed = f"the broker failed in step {attempt.step}"
+        attempt.deny(Denial(attempt.step, "broker.internal", failed, _AGAIN), error)
+
+
+def refusal(attempt: Attempt, denial: Denial, now: int, by: KeyId) -> Statement:
+    """What the ledger says of a denied attempt."""
+    request = attempt.request
+    return KeyRefused(
+        t=now,
+        by=by,
+        request=request.request if request else None,
+        release=request.release if request else None,
+        host=request.host if request else None,
+        grant=attempt.grant,
+        step=denial.step,
+        code=denial.code,
+        reason=_plain(denial.message),
+        hint=_plain(denial.hint),
+    )
+
+
+def _plain(text: str) -> str:
+    """One line in bounds: a reason may quote what the asker sent, and people read it in terminals and pages."""
+    return "".join(character if character.isprintable() else "?" for character in text[:1000])

@@ -1,0 +1,27 @@
+"""Receipts of many entries against one checkpoint: what their proofs share is read and hashed once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safehold.ledger.log import tile_reader
+from safehold.ledger.note import NoteVerifier, open_checkpoint
+from safehold.ledger.receipt import format_receipt
+from safehold.ledger.storage import Entry, View
+from safehold.ledger.tree import inclusion_proof
+
+__all__ = ["make_receipts"]
+
+
+def make_receipts(view: View, verifier: NoteVerifier, entries: Sequence[Entry]) -> list[bytes]:
+    """The receipt of each entry against the newest checkpoint that ``view`` shows.
+
+    Raises ``VerificationFailed`` if that checkpoint is not signed by ``verifier``, ``InputInvalid``
+    (``ledger.index_range``) for an entry that is not in it.
+    """
+    checkpoint = open_checkpoint(view.checkpoint() or b"", verifier)
+    read, size = tile_reader(view), checkpoint.size
+    return [
+        format_receipt(entry.body, entry.index, inclusion_proof(entry.index, size, read), checkpoint)
+        for entry in entries
+    ]
