@@ -63,6 +63,7 @@ class Place:
     ) -> Answered:
         said: list[Any] = []
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        raw += more.pop("raw", [])
         path, _, query = path.partition("?")
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",

@@ -1,0 +1,132 @@
+"""A load generator for HTTP/1.1: connections in a closed loop that send prepared requests and time each answer.
+
+One process, asyncio on uvloop, a bare protocol: about 15 µs of CPU a request, so that it takes little from what it measures.
+It reads the status and the length of an answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import uvloop
+
+__all__ = ["Load", "Measured", "run_load"]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Where to send: prepared requests, dealt to the connections in turn, or one that is sent again and again."""
+
+    host: str
+    port: int
+    requests: Sequence[bytes]
+    connections: int
+    repeat: int = 0
+    seconds: float = 60.0
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What came of it: answers a second, percentiles in ms, and answers that were not 200."""
+
+    count: int
+    failed: int
+    per_second: float
+    p50: float
+    p99: float
+    first_failure: bytes
+
+    def line(self, name: str, keys: int = 1) -> str:
+        """One line for people."""
+        more = f" = {self.per_second * keys:,.0f} keys/s" if keys > 1 else ""
+        bad = f"  NOT 200: {self.failed} {self.first_failure[-200:]!r}" if self.failed else ""
+        return f"{name:<34} {self.per_second:8,.0f}/s{more}  p50 {self.p50:6.2f} ms  p99 {self.p99:6.2f} ms{bad}"
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, next_request: Callable[[], bytes | None], told: Callable[[float, bytes], None]) -> None:
+        self._next = next_request
+        self._told = told
+        self._data = b""
+        self._end = 0
+        self._began = 0.0
+        self.done = asyncio.get_running_loop().create_future()
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def send(self) -> None:
+        """Send the next request, or end."""
+        request = self._next()
+        if request is None:
+            self.transport.close()
+            return
+        self._began = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._data = self._data + data if self._data else data
+        if not self._end:
+            head = self._data.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            at = self._data.lower().find(b"content-length:", 0, head)
+            stop = self._data.find(b"\r\n", at)
+            self._end = head + 4 + int(self._data[at + 15 : stop])
+        if len(self._data) >= self._end:
+            self._told(time.perf_counter() - self._began, self._data)
+            self._data, self._end = b"", 0
+            self.send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+async def _run(load: Load) -> Measured:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+    failures: list[bytes] = []
+    left = iter(load.requests)
+    counter = [load.repeat]
+
+    def next_request() -> bytes | None:
+        if time.perf_counter() > stop:
+            return None
+        if load.repeat:
+            counter[0] -= 1
+            return load.requests[0] if counter[0] >= 0 else None
+        return next(left, None)
+
+    def told(seconds: float, answer: bytes) -> None:
+        times.append(seconds)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            failures.append(answer)
+
+    made = [
+        await loop.create_connection(lambda: _Connection(next_request, told), load.host, load.port)
+        for _ in range(load.connections)
+    ]
+    began = time.perf_counter()
+    stop = began + load.seconds
+    for _, protocol in made:
+        protocol.send()
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    took = time.perf_counter() - began
+    times.sort()
+    return Measured(
+        len(times),
+        len(failures),
+        len(times) / took,
+        1000 * times[len(times) // 2],
+        1000 * times[int(len(times) * 0.99)],
+        failures[0] if failures else b"",
+    )
+
+
+def run_load(load: Load) -> Measured:
+    """Run it in a loop of its own."""
+    return uvloop.run(_run(load))
