@@ -31,6 +31,7 @@ __all__ = [
     "answer_all",
     "asked_words",
     "report_json",
+    "report_schema",
 ]
 
 FORMAT: Final = "safehold-exposure-v1"
@@ -138,6 +139,34 @@ def report_json(report: Report) -> dict[str, Any]:
     plain["pairs"] = [{"name": line["name"], **line["pair"]} for line in plain["pairs"]]
     plain["checkpoint"] = {"size": plain.pop("size"), "root": plain.pop("root")}
     return {"format": FORMAT, **plain}
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON schema (2020-12) of ``report_json``, made from the types that it is made of."""
+    (root,), parts = msgspec.json.schema_components([Report], ref_template="#/$defs/{name}")
+    report = parts[root["$ref"].rpartition("/")[2]]
+    properties = {"format": {"const": FORMAT}, **report["properties"]}
+    size, head = properties.pop("size"), properties.pop("root")
+    properties["checkpoint"] = {
+        "type": "object",
+        "properties": {"size": size, "root": head},
+        "required": ["size", "root"],
+        "additionalProperties": False,
+    }
+    line = parts["PairLine"]["properties"]
+    pair = parts["Pair"]
+    parts["PairLine"] = {**pair, "title": "PairLine", "properties": {"name": line["name"], **pair["properties"]}}
+    parts["PairLine"]["required"] = ["name", *pair["required"]]
+    wanted = [name for name in report["required"] if name not in ("size", "root")]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": FORMAT,
+        "type": "object",
+        "properties": properties,
+        "required": ["format", *wanted, "checkpoint"],
+        "additionalProperties": False,
+        "$defs": parts,
+    }
 
 
 def _counts(judgement: Judgement) -> dict[str, dict[str, int]]:
