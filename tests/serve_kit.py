@@ -49,6 +49,7 @@ class Place:
         self.intake = Intake(world.log, world.clock, world.by)
         self.counter = RefusalCounter(world.log, world.clock, world.by, singly=singly)
         world.broker.count_unproven(self.counter)
+        world.broker.answer_again()
         self.desk = VaultDesk(self, world.broker, self.counter)
         self.metrics = Metrics()
         link = LocalLink(self.desk, threads=1)

@@ -14,16 +14,16 @@ import pytest
 
 from safehold.broker.client import KeyOrder
 from safehold.broker.connection import Connection, Patience, connect
-from safehold.broker.http_form import KeysAnswer
-from safehold.broker.request import SealedKeys
+from safehold.broker.http_form import KeysAnswer, LeaseAnswer, LeasedAnswer
+from safehold.broker.request import LeasedKeys, LeaseWish, SealedKeys, SealedLease
 from safehold.cli.grant_file import read_grant_file
 from safehold.inventory import agent
 from safehold.ledger import sshsig
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.ssh_agent import AgentKey, list_agent_keys
 from safehold.model.errors import InputInvalid, NotFound, Refused, StorageFailed, VerificationFailed
-from safehold.model.ids import HostId, parse_group_name, parse_purpose
-from safehold.state.standing import resolve_release
+from safehold.model.ids import HostId, Subject, parse_group_name, parse_purpose
+from safehold.state.standing import active_holds, resolve_release
 from tests.cli_kit import shell
 from tests.serve_kit import ready_desk, running
 
@@ -149,6 +149,58 @@ def test_a_hold_stops_the_next_request_and_its_lifting_lets_it_pass(desk, served
         desk("inventory", "record", TRAINER, "--environment", desk.folder / "environment")
         desk("lift", "host:north-lab/trainer", "--reason", "all is well")
         assert connection.request(order).keys == before.keys
+
+
+def test_a_lease_over_http_and_what_ends_it(desk, served, key, order):
+    with connect(served.url, key) as connection:
+        plain = connection.request(order).keys
+        lease = connection.lease(order, LeaseWish(120, 1000))
+        entries = [lease.request_keys(order.release, order.groups) for _ in range(5)]
+        assert [one.keys for one in entries] == [plain] * 5
+        assert len({one.entry for one in entries}) == 5, "each is an entry of its own"
+        desk("suspend", "host:north-lab/trainer", "--reason", "a review")
+        with pytest.raises(Refused) as caught:
+            lease.request_keys(order.release, order.groups)
+        assert caught.value.entry is not None
+        desk("inventory", "record", TRAINER, "--environment", desk.folder / "environment")
+        desk("lift", "host:north-lab/trainer", "--reason", "all is well")
+        with pytest.raises(Refused):
+            lease.request_keys(order.release, order.groups)
+
+
+def test_no_key_over_http_has_a_higher_place_than_the_hold(desk, served, key, order):
+    """32 readers, each on a connection of its own, while a hold lands; all in several rounds, none after the hold."""
+    signer = SigningKey.load(key)
+    for _ in range(3):
+        released, refused, gate = [], [], threading.Barrier(33)
+
+        def read(released=released, refused=refused, gate=gate):
+            with Connection([served.url], signer) as connection:
+                gate.wait()
+                for _ in range(100):
+                    try:
+                        released.append(connection.request(order).entry)
+                    except Refused as error:
+                        assert error.code == "broker.held"  # noqa: PT017 - said by every thread
+                        refused.append(error.entry)
+                        return
+
+        threads = [threading.Thread(target=read) for _ in range(32)]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        desk("suspend", "host:north-lab/trainer", "--reason", "a race")
+        for thread in threads:
+            thread.join()
+        home = desk.session().factory().open(desk.home)
+        with home.log.view() as view:
+            (hold,) = active_holds(view, [Subject("host", TRAINER)])
+        home.close()
+        assert len(refused) == 32
+        assert all(place < hold.placed_idx for place in released)
+        assert all(place > hold.placed_idx for place in refused)
+        desk("inventory", "record", TRAINER, "--environment", desk.folder / "environment")
+        desk("lift", "host:north-lab/trainer", "--reason", "all is well")
 
 
 def test_keys_are_kept_for_their_lease_and_then_asked_for_again(served, key, order):
@@ -299,7 +351,7 @@ def test_ending_answers_what_is_on_its_way_and_a_killed_vault_is_said(desk, key,
         stop.set()
         for thread in threads:
             thread.join()
-    assert set(failures) <= {"broker.unreachable"}
+    assert set(failures) <= {"broker.unreachable", "broker.no_answer"}
     assert len(set(answers)) == len(answers)
     with running(desk) as server:
         os.kill(server.vault, signal.SIGKILL)
@@ -308,4 +360,5 @@ def test_ending_answers_what_is_on_its_way_and_a_killed_vault_is_said(desk, key,
 
 
 def test_the_answer_type_is_the_documented_one():
-    assert KeysAnswer.__struct_fields__ == SealedKeys.__struct_fields__
+    for documented, told in ((KeysAnswer, SealedKeys), (LeaseAnswer, SealedLease), (LeasedAnswer, LeasedKeys)):
+        assert documented.__struct_fields__ == told.__struct_fields__

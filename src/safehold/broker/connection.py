@@ -11,6 +11,7 @@ Copies that were handed out, and what Python and the libraries copied on the way
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ipaddress
 import random
@@ -36,8 +37,10 @@ from safehold.broker.http_form import (
     error_of,
     proof_headers,
 )
-from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, Proof, RequestSigner, sign_request
-from safehold.broker.request import SealedKeys
+from safehold.broker.lease_client import Lease, open_lease
+from safehold.broker.leases import LEASED_PATH, LeaseProof
+from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, LEASES_PATH, Proof, RequestSigner, sign_request
+from safehold.broker.request import LeasedKeys, LeaseWish, SealedKeys, SealedLease
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.source import split_url
 from safehold.model.encoding import canonical_bytes
@@ -120,6 +123,19 @@ class Connection:
         """Send a signed request: this is the broker's own door, at a distance."""
         return _decoded(self._post(KEYS_PATH, body, proof_headers(proof, body)), SealedKeys)
 
+    def lease(self, order: KeyOrder, wish: LeaseWish) -> Lease:
+        """Open a lease with one full proof; ask by it with ``Lease.request_keys``. Raises as ``keys`` does."""
+        return open_lease(self, order, self._signer, self._clock, wish)
+
+    def open_lease(self, body: bytes, proof: Proof) -> SealedLease:
+        """Send a signed request for a lease. One that was answered before is refused, so it is sent once."""
+        return _decoded(self._post(LEASES_PATH, body, proof_headers(proof, body), once=True), SealedLease)
+
+    def release_leased(self, body: bytes, proof: LeaseProof) -> LeasedKeys:
+        """Send a request by a lease, once: its counter is used up by the first that arrives."""
+        headers = {"Safehold-Lease": base64.b64encode(proof.mac).decode()}
+        return _decoded(self._post(LEASED_PATH, body, headers, once=True), LeasedKeys)
+
     def check(self, order: KeyOrder) -> None:
         """Raise ``Refused`` (``broker.held_now``) if a hold stops the order now. Nothing is released, so nothing is recorded."""
         for hold in self.holds(order.host, order).holds:
@@ -176,8 +192,11 @@ class Connection:
 
     # --- sending
 
-    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """The body of a 200. Tries again where nothing was decided; raises what was."""
+    def _post(self, path: str, body: bytes, headers: Mapping[str, str], *, once: bool = False) -> bytes:
+        """The body of a 200. Tries again where nothing was decided; raises what was.
+
+        ``once``: not after it was sent and got no answer, for it may have been decided.
+        """
         last: SafeholdError = _unreachable("nothing was tried")
         for attempt in range(self._patience.attempts):
             if attempt:
@@ -188,6 +207,8 @@ class Connection:
             try:
                 status, data = broker.post(path, body, headers, self._patience.timeout)
             except StorageFailed as error:
+                if once and error.code == "broker.no_answer":
+                    raise
                 last = error
             else:
                 if status == 200:
@@ -241,14 +262,23 @@ class _Broker:
         connection = connection or self._new(timeout)
         sent = {**headers, "Content-Type": "application/json", "User-Agent": "safehold", "Accept": "application/json"}
         try:
+            if connection.sock is None:
+                connection.connect()
+        except OSError as error:
+            connection.close()
+            raise _unreachable(f"{self._parts.netloc}: {type(error).__name__}: {error}") from error
+        try:
             connection.request("POST", f"{self._parts.path.rstrip('/')}{path}", body=body, headers=sent)
-            if connection.sock is not None:
-                connection.sock.settimeout(timeout)
+            connection.sock.settimeout(timeout)
             response = connection.getresponse()
             data = response.read(_MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise _unreachable(f"{self._parts.netloc}: {type(error).__name__}: {error}") from error
+            raise StorageFailed(
+                "broker.no_answer",
+                f"the request was sent to {self._parts.netloc}, and no answer came: {type(error).__name__}: {error}",
+                "ask again",
+            ) from error
         if len(data) > _MAX_ANSWER_BYTES:
             connection.close()
             raise _unreachable(f"{self._parts.netloc} answers more than an answer may be")

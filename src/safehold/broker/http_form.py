@@ -37,6 +37,10 @@ __all__ = [
     "InventoryMessage",
     "KeysAnswer",
     "KeysQuestion",
+    "LeaseAnswer",
+    "LeaseQuestion",
+    "LeasedAnswer",
+    "LeasedQuestion",
     "Problem",
     "ShownHold",
     "content_digest",
@@ -91,6 +95,47 @@ class KeysQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key: Annotated[str, msgspec.Meta(pattern="^SHA256:[A-Za-z0-9+/]{43}$")]
     grant: Annotated[str, msgspec.Meta(max_length=16_384)]
     reader: Annotated[str, msgspec.Meta(min_length=1624, max_length=1624)]
+
+
+class LeaseQuestion(KeysQuestion, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/leases``: what must be allowed for it to be opened, its length and its budget of keys."""
+
+    seconds: Annotated[int, msgspec.Meta(ge=1)]
+    keys: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class LeaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease: ``sealed`` (base64) holds its session key for the reader alone; ``keys`` is its budget."""
+
+    request: str
+    release: str
+    lease: str
+    entry: int
+    until: int
+    keys: int
+    sealed: bytes
+    receipt: bytes
+
+
+class LeasedQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/leased-keys``, in canonical JSON; ``counter`` rises with each request by the lease."""
+
+    format: Annotated[str, msgspec.Meta(examples=["safehold-leased-request-v1"])]
+    lease: Annotated[str, msgspec.Meta(pattern="^l-[0-9a-f]{16}$")]
+    counter: Annotated[int, msgspec.Meta(ge=1)]
+    release: Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+    groups: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class LeasedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys by a lease: ``sealed`` (base64) opens with its session key alone."""
+
+    lease: str
+    counter: int
+    release: str
+    entry: int
+    until: int
+    sealed: bytes
 
 
 class KeysAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from safehold.broker.leases import LeaseProof, Leases, Session
 from safehold.broker.policy import BrokerPolicy, Denial
 from safehold.broker.proof import KEYS_PATH, LEASES_PATH, Proof, verify_proof
 from safehold.broker.refusals import UNPROVEN_STEP, RefusalCounter
+from safehold.broker.repeats import find_repeated, without
 from safehold.broker.request import (
     KeyRequest,
     LeasedKeys,
@@ -104,6 +105,7 @@ class Broker:
         self._policy = policy or BrokerPolicy()
         self._executor: Executor | None = None
         self._counter: RefusalCounter | None = None
+        self._again = False
         self._remembered = Remembered()
         self._leases = Leases()
         self._tokens: dict[str, VerifiedGrant] = {}
@@ -117,6 +119,10 @@ class Broker:
     def count_unproven(self, counter: RefusalCounter) -> None:
         """From now on refusals of steps 1 to 3 stand singly only as far as ``counter`` allows: see ``refusals``."""
         self._counter = counter
+
+    def answer_again(self) -> None:
+        """From now on a request that was answered with keys is answered again, by the release of then: see ``repeats``."""
+        self._again = True
 
     def release_keys(self, body: bytes, proof: Proof) -> SealedKeys:
         """Answer one request for keys. Raises ``Refused`` with the refusal's entry, or ``StorageFailed`` if nothing can
@@ -250,9 +256,9 @@ class Broker:
             self._record_refusals(attempts)
             return
         for attempt, place in zip(attempts, told.places, strict=True):
-            self._take_entry(attempt, entries[place])
+            self._take_entry(attempt, attempt.repeated or entries[place])
         try:
-            if told.standing is not None:
+            if told.standing is not None and entries:
                 self._remembered.keep(told.standing, entries[-1].index + 1)
         except Exception as error:  # noqa: BLE001 - refuses: each of them, by the same guard as everywhere
             _deny_all([attempt for attempt in attempts if attempt.open], error)
@@ -270,13 +276,19 @@ class Broker:
         ended: set[str] = set()
         told.places = []
         for attempt in attempts:
+            attempt.repeated = None
             if attempt.open and moment is not None:
                 with guarded(attempt):
-                    attempt.statement = decide_attempt(attempt, moment)
+                    prior = find_repeated(view, attempt, moment) if self._again else None
+                    attempt.statement = decide_attempt(attempt, moment if prior is None else without(moment, attempt))
+                    attempt.repeated = prior
             if attempt.request is not None and attempt.step > 3:
                 used.add(attempt.request.request)  # two of one id in one call: the second is a replay
             told.places.append(len(made))
             denial = attempt.denial
+            if denial is None and attempt.repeated is not None and isinstance(attempt.repeated.statement, KeyReleased):
+                attempt.statement = attempt.repeated.statement  # decided anew, and recorded before: it adds no entry
+                continue
             if denial is None and attempt.statement is not None:
                 made.append(attempt.statement)
                 continue

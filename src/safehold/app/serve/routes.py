@@ -14,8 +14,13 @@ from safehold.broker.http_form import (
     InventoryMessage,
     KeysAnswer,
     KeysQuestion,
+    LeaseAnswer,
+    LeasedAnswer,
+    LeasedQuestion,
+    LeaseQuestion,
 )
-from safehold.broker.proof import HOLDS_PATH, KEYS_PATH
+from safehold.broker.leases import LEASED_PATH
+from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, LEASES_PATH
 
 __all__ = ["CALLS", "READS", "CallRoute", "ReadRoute"]
 
@@ -49,6 +54,22 @@ CALLS: Final[tuple[CallRoute, ...]] = (
         question=KeysQuestion,
         answer=KeysAnswer,
         proof="signature",
+    ),
+    CallRoute(
+        path=LEASES_PATH,
+        kind="lease",
+        summary="Open a lease with a full proof: a short session for the next requests.",
+        question=LeaseQuestion,
+        answer=LeaseAnswer,
+        proof="signature",
+    ),
+    CallRoute(
+        path=LEASED_PATH,
+        kind="leased",
+        summary="Ask for part keys by a lease.",
+        question=LeasedQuestion,
+        answer=LeasedAnswer,
+        proof="lease",
     ),
     CallRoute(
         path=INVENTORY_PATH,

@@ -149,6 +149,7 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
         counter = RefusalCounter(home.log, home.clock, home.registry.by)
         broker = home.broker(lambda: passphrase)
         broker.count_unproven(counter)
+        broker.answer_again()
         desk = VaultDesk(home, broker, counter)
         server = VaultServer(folder, desk)
         forbid_programs()
