@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,13 +19,11 @@ __all__ = ["Load", "Measured", "run_load"]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Where to send: prepared requests, dealt to the connections in turn, or one that is sent again and again."""
+    """Where to send: for each connection its prepared requests, in their order."""
 
     host: str
     port: int
-    requests: Sequence[bytes]
-    connections: int
-    repeat: int = 0
+    lanes: Sequence[Sequence[bytes]]
     seconds: float = 60.0
 
 
@@ -46,8 +45,9 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, next_request: Callable[[], bytes | None], told: Callable[[float, bytes], None]) -> None:
-        self._next = next_request
+    def __init__(self, requests: Sequence[bytes], stop: float, told: Callable[[float, bytes], None]) -> None:
+        self._left = iter(requests)
+        self._stop = stop
         self._told = told
         self._data = b""
         self._end = 0
@@ -60,8 +60,8 @@ class _Connection(asyncio.Protocol):
 
     def send(self) -> None:
         """Send the next request, or end."""
-        request = self._next()
-        if request is None:
+        request = next(self._left, None)
+        if request is None or time.perf_counter() > self._stop:
             self.transport.close()
             return
         self._began = time.perf_counter()
@@ -74,8 +74,12 @@ class _Connection(asyncio.Protocol):
             if head < 0:
                 return
             at = self._data.lower().find(b"content-length:", 0, head)
-            stop = self._data.find(b"\r\n", at)
-            self._end = head + 4 + int(self._data[at + 15 : stop])
+            if at < 0:  # chunked: it ends with an empty chunk
+                if not self._data.endswith(b"\r\n0\r\n\r\n"):
+                    return
+                self._end = len(self._data)
+            else:
+                self._end = head + 4 + int(self._data[at + 15 : self._data.find(b"\r\n", at)])
         if len(self._data) >= self._end:
             self._told(time.perf_counter() - self._began, self._data)
             self._data, self._end = b"", 0
@@ -90,16 +94,6 @@ async def _run(load: Load) -> Measured:
     loop = asyncio.get_running_loop()
     times: list[float] = []
     failures: list[bytes] = []
-    left = iter(load.requests)
-    counter = [load.repeat]
-
-    def next_request() -> bytes | None:
-        if time.perf_counter() > stop:
-            return None
-        if load.repeat:
-            counter[0] -= 1
-            return load.requests[0] if counter[0] >= 0 else None
-        return next(left, None)
 
     def told(seconds: float, answer: bytes) -> None:
         times.append(seconds)
@@ -107,16 +101,19 @@ async def _run(load: Load) -> Measured:
             failures.append(answer)
 
     made = [
-        await loop.create_connection(lambda: _Connection(next_request, told), load.host, load.port)
-        for _ in range(load.connections)
+        await loop.create_connection(
+            partial(_Connection, lane, time.perf_counter() + load.seconds, told), load.host, load.port
+        )
+        for lane in load.lanes
     ]
     began = time.perf_counter()
-    stop = began + load.seconds
     for _, protocol in made:
         protocol.send()
     await asyncio.gather(*(protocol.done for _, protocol in made))
     took = time.perf_counter() - began
     times.sort()
+    if not times:
+        raise SystemExit("bench: nothing was answered")
     return Measured(
         len(times),
         len(failures),
@@ -128,5 +125,5 @@ async def _run(load: Load) -> Measured:
 
 
 def run_load(load: Load) -> Measured:
-    """Run it in a loop of its own."""
+    """Run it in a loop of its own. Raises ``SystemExit`` if nothing was answered."""
     return uvloop.run(_run(load))

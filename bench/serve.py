@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,14 @@ from typing import Any
 from _load import Load, Measured, run_load
 
 from safehold.app.wiring import Home, HomeFactory
+from safehold.broker.client import KeyOrder
+from safehold.broker.connection import Connection, connect
 from safehold.broker.http_form import proof_headers
 from safehold.broker.issue import GrantOrder, issue_grant
-from safehold.broker.proof import KEYS_PATH, sign_request
-from safehold.broker.request import KeyRequest, format_request
+from safehold.broker.lease_client import open_lease
+from safehold.broker.leases import LEASED_PATH, LeaseProof
+from safehold.broker.proof import KEYS_PATH, Proof, sign_request
+from safehold.broker.request import KeyRequest, LeasedKeys, LeaseWish, SealedLease, format_request
 from safehold.broker.sealing import ReaderKey
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.log import Draft
@@ -152,6 +157,51 @@ class World:
             proof = sign_request(body, request.request, now() // 1_000_000, key)
             made.append(http_request(KEYS_PATH, body, proof_headers(proof, body)))
         return made
+
+    def leased(self, connections: int, count: int, url: str) -> list[list[bytes]]:
+        """For each connection the requests by a lease of its own, each for one key."""
+        hosts = list(self.hosts.items())
+        lanes = []
+        for number in range(connections):
+            host, key = hosts[number % len(hosts)]
+            order = KeyOrder(
+                release=self.releases[1],
+                groups=(GROUP,),
+                purpose=PURPOSE,
+                host=host,
+                member=None,
+                grant=self.grant.token,
+            )
+            with connect(url, key) as connection:
+                recorder = _Recorder(connection)
+                lease = open_lease(recorder, order, key, now, LeaseWish(300, 1_000_000))
+            for _ in range(count // connections):
+                with contextlib.suppress(_Recorded):
+                    lease.request_keys(self.releases[1], (GROUP,))
+            lanes.append(recorder.requests)
+        return lanes
+
+
+class _Recorded(Exception):
+    """Ends a request by a lease once its bytes are known."""
+
+
+class _Recorder:
+    """A door that opens leases and keeps what would be sent by them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.requests: list[bytes] = []
+
+    def open_lease(self, body: bytes, proof: Proof) -> SealedLease:
+        """Opens it."""
+        return self._connection.open_lease(body, proof)
+
+    def release_leased(self, body: bytes, proof: LeaseProof) -> LeasedKeys:
+        """Keeps it."""
+        mac = base64.b64encode(proof.mac).decode()
+        self.requests.append(http_request(LEASED_PATH, body, {"Safehold-Lease": mac}))
+        raise _Recorded
 
 
 def http_request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
@@ -330,30 +380,42 @@ def main() -> int:
         try:
             print(f"fdatasync here: {commit_cost(folder):.2f} ms; {CONNECTIONS} connections; CPU in µs a request")
             with serving(world, folder) as (port, processes):
-                for keys in (1, 64):
-                    failed += _compare(world, bao, port, processes, keys, given)
+                failed = _compare(world, bao, port, processes, given)
         finally:
             bao.close()
     return 1 if failed else 0
 
 
-def _compare(world: World, bao: Bao, port: int, processes: dict[str, int], keys: int, given: Any) -> int:
-    ours, theirs = [], []
-    count = given.requests if keys == 1 else given.requests // 3
+def _compare(world: World, bao: Bao, port: int, processes: dict[str, int], given: Any) -> int:
+    count = given.requests
+    kinds: dict[str, tuple[int, Callable[[], list[list[bytes]]]]] = {
+        "fresh, 1 key": (1, lambda: _dealt(world.requests(count, 1))),
+        "leased, 1 key": (1, lambda: world.leased(CONNECTIONS, 2 * count, f"http://127.0.0.1:{port}")),
+        "fresh, 64 keys": (64, lambda: _dealt(world.requests(count // 2, 64))),
+    }
+    ours: dict[str, list[Measured]] = {name: [] for name in kinds}
+    theirs: dict[int, list[Measured]] = {1: [], 64: []}
     for _ in range(given.rounds):
-        load = Load("127.0.0.1", port, world.requests(count, keys), CONNECTIONS)
-        found, spent = measured(load, processes)
-        ours.append(found)
-        print(found.line(f"  safehold, fresh, {keys} key(s)", keys), " CPU:", spent, flush=True)
-        again = Load("127.0.0.1", bao.port, [bao.request(keys)], CONNECTIONS, repeat=count)
-        found, spent = measured(again, {"bao": bao.process.pid})
-        theirs.append(found)
-        print(found.line(f"  OpenBao transit, {keys} key(s)", keys), " CPU:", spent, flush=True)
-    own, other = best(ours), best(theirs)
-    print(own.line(f"safehold, fresh, {keys} key(s)", keys))
-    print(other.line(f"OpenBao transit, {keys} key(s)", keys))
-    print(f"ratio, medians of {given.rounds}: {own.per_second / other.per_second:.2f}", flush=True)
-    return sum(one.failed for one in (*ours, *theirs))
+        for name, (keys, make) in kinds.items():
+            found, spent = measured(Load("127.0.0.1", port, make()), processes)
+            ours[name].append(found)
+            print(found.line(f"  safehold, {name}", keys), " CPU:", spent, flush=True)
+        for keys, runs in theirs.items():
+            again = [[bao.request(keys)] * (count // keys // 2 + 10)] * CONNECTIONS
+            found, spent = measured(Load("127.0.0.1", bao.port, again, 2.0), {"bao": bao.process.pid})
+            runs.append(found)
+            print(found.line(f"  OpenBao transit, {keys} key(s)", keys), " CPU:", spent, flush=True)
+    print(f"medians of {given.rounds}:")
+    for keys, runs in theirs.items():
+        print(best(runs).line(f"OpenBao transit, {keys} key(s)", keys))
+    for name, (keys, _) in kinds.items():
+        own, other = best(ours[name]), best(theirs[keys])
+        print(f"{own.line(f'safehold, {name}', keys)}  = {own.per_second / other.per_second:.2f} x OpenBao", flush=True)
+    return sum(one.failed for runs in (*ours.values(), *theirs.values()) for one in runs)
+
+
+def _dealt(requests: list[bytes]) -> list[list[bytes]]:
+    return [requests[lane::CONNECTIONS] for lane in range(CONNECTIONS)]
 
 
 if __name__ == "__main__":
