@@ -41,7 +41,17 @@ from safehold.vault.stored_release import publish_folder
 from safehold.vault.verify import countersign, load_release, verify_release
 from safehold.vault.wrapped import WrappedKeys
 
-__all__ = ["CustomerKey", "Delivered", "Delivery", "DeliveryOrder", "Place", "Plan"]
+__all__ = [
+    "CustomerKey",
+    "Delivered",
+    "Delivery",
+    "DeliveryOrder",
+    "Place",
+    "Plan",
+    "check_order",
+    "check_signer",
+    "sealed_statement",
+]
 
 
 class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +122,7 @@ class Delivery:
     def plan(self, source: Source, order: DeliveryOrder) -> Plan:
         """Check everything that can be checked without sealing. Raises as ``deliver``."""
         with self._log.view() as view:
-            version, parent, _ = _check_order(view, order)
+            version, parent, _ = check_order(view, order)
         groups = plan_groups([column.name for column in source.columns], order.groups)
         return Plan(
             order.dataset,
@@ -139,8 +149,8 @@ class Delivery:
         and what sealing raises.
         """
         with self._log.view() as view:
-            version, parent, customer = _check_order(view, order)
-            _check_signer(view, party_of(order.dataset), signer)
+            version, parent, customer = check_order(view, order)
+            check_signer(view, party_of(order.dataset), signer)
         folder = self._place(order.dataset, version)
         if folder.is_dir():
             return self._resume(folder, source, order, keys, signer, customer_key)
@@ -221,23 +231,9 @@ class Delivery:
             stored.append(copy)
 
         def propose(view: View) -> Draft:
-            version, _, _ = _check_order(view, msgspec.structs.replace(order, version=manifest.version))
-            statement = ReleaseSealed(
-                t=self._clock(),
-                by=self._by,
-                release=release.digest,
-                dataset=manifest.dataset,
-                version=version,
-                party=manifest.party,
-                host=manifest.host,
-                parent=manifest.parent,
-                rows=manifest.rows,
-                size=manifest.size,
-                parts=len({part.part for part in manifest.parts}),
-                groups=tuple(group.name for group in manifest.groups),
-                classification=manifest.classification,
-                purposes=manifest.purposes,
-                people=manifest.people,
+            version, _, _ = check_order(view, msgspec.structs.replace(order, version=manifest.version))
+            statement = sealed_statement(
+                msgspec.structs.replace(manifest, version=version), release.digest, self._clock(), self._by
             )
             return Draft((statement, *stored), (release.envelope.body,))
 
@@ -256,8 +252,32 @@ def _countersign(folder: Path, customer: PartyId, customer_key: CustomerKey | No
     return True
 
 
-def _check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, PartyId]:
-    """The version to make, its parent, the customer; raises where the ledger says no."""
+def sealed_statement(manifest: Manifest, release: Digest, t: int, by: KeyId) -> ReleaseSealed:
+    """What the ledger says of a release that was sealed."""
+    return ReleaseSealed(
+        t=t,
+        by=by,
+        release=release,
+        dataset=manifest.dataset,
+        version=manifest.version,
+        party=manifest.party,
+        host=manifest.host,
+        parent=manifest.parent,
+        rows=manifest.rows,
+        size=manifest.size,
+        parts=len({part.part for part in manifest.parts}),
+        groups=tuple(group.name for group in manifest.groups),
+        classification=manifest.classification,
+        purposes=manifest.purposes,
+        people=manifest.people,
+    )
+
+
+def check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, PartyId]:
+    """The version to make, its parent, the customer.
+
+    Raises where the ledger says no: ``assembly.no_dataset``, ``assembly.no_host``, ``assembly.held``, ``assembly.version``.
+    """
     rows = view.rows("SELECT customer FROM dataset WHERE dataset = ?", order.dataset)
     if not rows:
         raise NotFound(
@@ -286,7 +306,8 @@ def _check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, 
     return following, newest.release if newest else None, PartyId(rows[0][0])
 
 
-def _check_signer(view: View, party: PartyId, signer: SigningKey) -> None:
+def check_signer(view: View, party: PartyId, signer: SigningKey) -> None:
+    """Raise ``Refused`` (``assembly.signer``) unless ``signer`` is the key that the party was registered with."""
     if find_party_key(view, party) != signer.public.line:
         raise Refused(
             "assembly.signer",

@@ -11,7 +11,7 @@ from safehold.ledger.ssh_agent import AgentKey
 from safehold.model.errors import NotFound
 from safehold.model.ids import HostId, PartyId
 
-__all__ = ["host_signer", "party_signer", "read_public_key", "request_signer"]
+__all__ = ["host_signer", "made_key", "party_signer", "read_public_key", "request_signer"]
 
 _MAX_BYTES = 16_384
 
@@ -42,6 +42,14 @@ def request_signer(session: Session, home: Home, host: HostId, path: Path | None
     if session.ssh_agent is None:
         raise NotFound("cli.no_agent", "no ssh-agent is running for this terminal", "start one: eval $(ssh-agent)")
     return AgentKey(session.ssh_agent, read_public_key(path))
+
+
+def made_key(home: Home, party: PartyId) -> SigningKey | None:
+    """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
+    try:
+        return home.party_key(party)
+    except NotFound:
+        return None
 
 
 def party_signer(home: Home, party: PartyId, path: Path | None) -> SigningKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -16,11 +16,12 @@ from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
-from safehold.cli.stores import fetched_folder, named_release
+from safehold.cli.stores import fetched_folder, holds_files, named_release
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
 from safehold.state.standing import find_grant
+from safehold.vault.open_files import WrittenFiles, write_files
 from safehold.vault.output import OutputFormat, write_records
 
 __all__ = ["command"]
@@ -35,7 +36,12 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.argument("release")
 @click.option("--host", type=HOST, required=True, help="The machine that opens.")
 @click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new file: .jsonl, .csv or .parquet.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A new file: .jsonl, .csv or .parquet; a new folder for files.",
+)
 @click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
 @click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
 @click.option("--member", type=MEMBER, help="Who opens it.")
@@ -59,11 +65,12 @@ def command(
     The broker decides by grant, holds and the host's newest inventory; each answer, yes or no, is an entry.
     """
     session = session_of(context)
-    form = _output_form(out)
     file = read_grant_file(grant_file)
     with session.open_home() as home, ExitStack() as ending:
         found = named_release(session, home, release)
         row = found[0]
+        files = holds_files(home, row.release)
+        form = _output_form(out, files=files)
         with home.log.view() as view:
             grant = find_grant(view, file.grant)
         covered = grant.groups if grant else row.groups
@@ -81,31 +88,31 @@ def command(
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:
             opening = open_with_broker(folder, order, broker, signer, home.clock)
-            written = write_records(opening.opened, out, form)
-    document = {
+            written = write_records(opening.opened, out, form) if form else write_files(opening.opened, out)
+    document: dict[str, Any] = {
         "release": release,
         "digest": row.release,
         "out": str(out),
-        "records": written.rows,
-        "sha256": written.sha256,
-        "as_sealed": written.as_source,
         "groups": order.groups,
         "lease_until": iso_time(opening.keys.until),
         "entry": opening.keys.entry,
     }
-    same = " They are, byte for byte, the file that was sealed." if written.as_source else ""
-    session.out.result(
-        document,
-        [f"Opened {release}: {written.rows:,} records in {out} (entry {opening.keys.entry}).{same}"],
-    )
+    if isinstance(written, WrittenFiles):
+        document |= {"files": written.files, "bytes": written.size}
+        told = f"{written.files:,} files, {written.size:,} bytes in {out} (entry {opening.keys.entry})."
+    else:
+        document |= {"records": written.rows, "sha256": written.sha256, "as_sealed": written.as_source}
+        same = " They are, byte for byte, the file that was sealed." if written.as_source else ""
+        told = f"{written.rows:,} records in {out} (entry {opening.keys.entry}).{same}"
+    session.out.result(document, [f"Opened {release}: {told}"])
 
 
-def _output_form(out: Path) -> OutputFormat:
-    """The format that the name asks for. Looked at before the broker is asked: a key release that nobody can use
+def _output_form(out: Path, *, files: bool) -> OutputFormat | None:
+    """The format that the name asks for; None for a release of files, which becomes a folder. Looked at before the broker is asked: a key release that nobody can use
     would still be an exposure on record.
     """
-    form = _FORMS.get(out.suffix.lower())
-    if form is None:
+    form = None if files else _FORMS.get(out.suffix.lower())
+    if form is None and not files:
         raise InputInvalid(
             "cli.out", f"{out.name}: the format is not clear", "end the name in .jsonl, .csv or .parquet"
         )

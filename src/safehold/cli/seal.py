@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
-from safehold.cli.context import Home, Session, session_of
-from safehold.cli.keys import party_signer
+from safehold.cli.context import Session, session_of
+from safehold.cli.keys import made_key, party_signer
 from safehold.cli.kinds import DATASET, HOST, words
+from safehold.cli.seal_files import FolderOptions, seal_folder
 from safehold.cli.stores import dataset_store
-from safehold.ledger.keys import SigningKey
-from safehold.model.errors import InputInvalid, NotFound
-from safehold.model.ids import DatasetId, HostId, PartyId, parse_group_name, parse_purpose, party_of
+from safehold.model.errors import InputInvalid
+from safehold.model.ids import DatasetId, HostId, parse_group_name, parse_purpose, party_of
 from safehold.model.statements import SubjectCount
 from safehold.vault.sources import open_source
 from safehold.vault.watched import Watched
@@ -49,6 +49,7 @@ __all__ = ["command"]
 )
 @click.option("--order", help="The customer's order number.")
 @click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
+@click.option("--files", is_flag=True, help="SOURCE is a folder of files that are no tables: seal them byte for byte.")
 @click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
 @click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
 @click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")
@@ -66,12 +67,13 @@ def command(
     classification: str,
     order: str | None,
     record_id: str | None,
+    files: bool,
     store: str | None,
     no_copy: bool,
     again: bool,
     dry_run: bool,
 ) -> None:
-    """Seal SOURCE (JSONL, CSV or Parquet) as the next release of a dataset.
+    """Seal SOURCE (JSONL, CSV or Parquet; with --files a folder) as the next release of a dataset.
 
     Interrupted or killed, it has published nothing that is not whole: run the same command again.
     """
@@ -91,6 +93,9 @@ def command(
         record_id=record_id,
         again=again,
     )
+    if files:
+        seal_folder(session, source, wish, FolderOptions(key=key, store=store, dry_run=dry_run))
+        return
     with session.open_home() as home:
         shelf = _shelf(session, store, dataset, probe=not dry_run)
         delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by, shelf)
@@ -102,7 +107,7 @@ def command(
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
         watched = Watched(read, _progress(session, read.size_hint))
-        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(_made_key, home))
+        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(made_key, home))
         session.out.progress_done()
         if no_copy and shelf is not None:
             shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
@@ -114,14 +119,6 @@ def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bo
     if store is None:
         return None
     return dataset_store(session, store, dataset) if probe else session.open_store(store)
-
-
-def _made_key(home: Home, party: PartyId) -> SigningKey | None:
-    """The customer signs too where its key was made in this home; elsewhere the lab does it when it takes it in."""
-    try:
-        return home.party_key(party)
-    except NotFound:
-        return None
 
 
 def _progress(session: Session, size_hint: int) -> Callable[[int], None]:

@@ -11,11 +11,12 @@ from safehold.cli.context import Home, Session
 from safehold.model.errors import NotFound, SafeholdError
 from safehold.model.ids import DatasetId, Digest
 from safehold.state.standing import ReleaseRow, find_release, release_stores, resolve_release
+from safehold.vault.manifest import parse_manifest
 from safehold.vault.store import Location, Store, parse_location
 from safehold.vault.store_probe import probe_store
 from safehold.vault.stored_release import StoredRelease, fetch_release, load_stored, release_location
 
-__all__ = ["dataset_store", "fetched_folder", "find_stored", "named_release", "stored_place"]
+__all__ = ["dataset_store", "fetched_folder", "find_stored", "holds_files", "named_release", "stored_place"]
 
 _MANIFEST = "manifest.json"
 
@@ -61,6 +62,13 @@ def named_release(session: Session, home: Home, text: str) -> tuple[ReleaseRow, 
             "ask who sealed it: keys are released for what the ledger names",
         )
     return row, stored
+
+
+def holds_files(home: Home, release: Digest) -> bool:
+    """Whether a recorded release holds files and not records, as its manifest in the ledger says."""
+    with home.log.view() as view:
+        body = view.payload(release)
+    return body is not None and bool(parse_manifest(body).chunked)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import msgspec
 
 from safehold.broker.client import BrokerDoor, KeyOrder, OpenedKeys, request_keys
 from safehold.broker.proof import RequestSigner
-from safehold.vault.open import OpenedRelease, open_release
+from safehold.vault.open import OpenedRelease, open_loaded
 from safehold.vault.verify import expect_release, load_release
 
 __all__ = ["Opening", "open_with_broker"]
@@ -30,6 +30,6 @@ def open_with_broker(
     Raises ``Refused`` with the broker's reason, and what ``vault.open`` raises.
     """
     # Before asking: a release that is not there, or is another one, must not cost a key release on record.
-    expect_release(load_release(folder), order.release)
+    loaded = expect_release(load_release(folder), order.release)
     keys = request_keys(door, order, signer, clock)
-    return Opening(open_release(folder, order.release, keys.keys, order.groups), keys)
+    return Opening(open_loaded(loaded, order.release, keys.keys, order.groups), keys)

@@ -80,6 +80,12 @@ def open_release(folder: Path, order: KeyOrder, source: KeySource, options: Read
             "this release is of the first form, whose parts can only be read together",
             "open it with `safehold open`, or seal it anew",
         )
+    if manifest.chunked & set(order.groups):
+        raise InputInvalid(
+            "readers.files",
+            "this release holds files and no records",
+            "open it into a folder: safehold open … --out FOLDER; the group names alone can be read as a table",
+        )
     for part in needed_files(manifest, order.groups):
         check_size(folder, part)
     release = SealedRelease(folder, manifest, KeyRing(source, order, chosen.clock, chosen.check_every), source)

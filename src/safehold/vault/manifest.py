@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, typed_bytes
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import (
     DatasetId,
@@ -43,6 +44,7 @@ from safehold.vault.manifest_v1 import PREDICATE_TYPE_V1, upgraded
 from safehold.vault.part_keys import aad_text
 
 __all__ = [
+    "FILE_TYPE",
     "MANIFEST_FILE",
     "MAX_MANIFEST_BYTES",
     "PREDICATE_TYPE",
@@ -65,12 +67,15 @@ __all__ = [
 
 MANIFEST_FILE: Final = "manifest.json"
 PREDICATE_TYPE: Final = "urn:safehold:release:v2"
+FILE_TYPE: Final = "file"
+"""The type of the one column of a group whose part files are chunk containers and no tables (``chunks``)."""
+
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 ROW_COLUMN: Final = "_safehold_row"
 """The hidden column of the part files of version 1: the record's place in the input, from 0."""
 
 _STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-_FILE_RE: Final = re.compile(r"[1-9][0-9]{0,8}-[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.parquet")
+_FILE_RE: Final = re.compile(r"[1-9][0-9]{0,8}-[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.(parquet|chunks)")
 _TAG_RE: Final = re.compile(r"[0-9a-f]{16}|")
 _SIDECAR_RE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.(json|jsonld)")
 _MAX_RUNS: Final = 1_000_000
@@ -98,7 +103,7 @@ class SourceFile(_Strict, frozen=True, kw_only=True):
     """An input file as it was read: base name, format, SHA-256 and size in bytes, records, style if it had one."""
 
     name: _Name
-    format: Literal["jsonl", "csv", "parquet", "arrow", "batches"]
+    format: Literal["jsonl", "csv", "parquet", "arrow", "batches", "files"]
     sha256: Digest
     size: _Count
     rows: _Count
@@ -207,6 +212,12 @@ class Manifest(_Strict, frozen=True, kw_only=True):
         """Whether it is of version 1: its part files hold the places of their records and must be merged."""
         return not _FILE_RE.fullmatch(self.parts[0].file)
 
+    @property
+    def chunked(self) -> frozenset[str]:
+        """The groups whose part files are chunk containers: those of a single column of the type ``file``."""
+        files = {column.name for column in self.columns if column.type == FILE_TYPE}
+        return frozenset(group.name for group in self.groups if files & set(group.columns))
+
     def sequence(self) -> tuple[Run, ...]:
         """The order of the records, always spelled out. Not for version 1, whose parts must be merged."""
         if self.runs:
@@ -242,9 +253,9 @@ class _Statement(
     predicate: Manifest
 
 
-def part_file_name(sealed: int, part: int, group: GroupName) -> str:
+def part_file_name(sealed: int, part: int, group: GroupName, form: Literal["parquet", "chunks"] = "parquet") -> str:
     """The name of a part file: version that made it, number, column group; never anything from the data."""
-    return f"{sealed}-{part:05d}-{group}.parquet"
+    return f"{sealed}-{part:05d}-{group}.{form}"
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -276,6 +287,10 @@ def parse_manifest(body: bytes) -> Manifest:
             f"a manifest of {len(body):,} bytes exceeds {MAX_MANIFEST_BYTES:,}",
             "use larger parts",
         )
+    known = _parse_known(body)
+    if known is not None:
+        _check_statement(known, first=False)
+        return known.predicate
     try:
         plain: Any = decode_canonical(body)
         kind = plain.get("predicateType") if isinstance(plain, dict) else None
@@ -296,6 +311,23 @@ def parse_manifest(body: bytes) -> Manifest:
         raise
     _check_statement(statement, first=kind == PREDICATE_TYPE_V1)
     return statement.predicate
+
+
+def _parse_known(body: bytes) -> _Statement | None:
+    """The statement if its type gives back these very bytes: then they are canonical. None: the long way says what is wrong.
+
+    Several times as fast, and a manifest may name 10,000 parts.
+    """
+    try:
+        statement = _decoder().decode(body)
+        return statement if statement.predicate_type == PREDICATE_TYPE and typed_bytes(statement) == body else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[_Statement]:
+    return msgspec.json.Decoder(_Statement)
 
 
 def _altered(reason: str) -> VerificationFailed:
@@ -358,6 +390,8 @@ def _check_columns(manifest: Manifest) -> None:
         raise _altered("a column is not in exactly one group, or a group is empty")
     if len({group.name for group in manifest.groups}) != len(manifest.groups):
         raise _altered("a group is named twice")
+    if any(len(group.columns) > 1 for group in manifest.groups if group.name in manifest.chunked):
+        raise _altered("a group of files has further columns")
     if (manifest.record_id.rule == "column") != (manifest.record_id.column in names):
         raise _altered("its record id is no column")
     for field, depth in walk_fields(manifest.columns):
@@ -365,6 +399,8 @@ def _check_columns(manifest: Manifest) -> None:
             raise _altered(f"column {field.name[:80]!r} is too deep or has the wrong members")
         if field.type == "list" and len(field.fields) != 1:
             raise _altered(f"list {field.name[:80]!r} has not one kind of element")
+        if field.type == FILE_TYPE and depth:
+            raise _altered(f"file {field.name[:80]!r} is no column of its own")
         if field.type == "map" and len(field.fields) != 2:
             raise _altered(f"map {field.name[:80]!r} has not a key and a value")
 
@@ -383,10 +419,11 @@ def _check_parts(manifest: Manifest, *, first: bool) -> None:
         raise _altered("a part file is of a group that is not listed")
     if not places or places != sorted(set(places)) or len(places) != len({part for part, _ in places}) * len(order):
         raise _altered("part files are missing, listed twice or out of order")
+    chunked = manifest.chunked
     for part in manifest.parts:
         name = f"{part.part:05d}-{part.group}.parquet"
         if not first:
-            name = part_file_name(part.sealed, part.part, part.group)
+            name = part_file_name(part.sealed, part.part, part.group, "chunks" if part.group in chunked else "parquet")
         if part.file != name or not (first or _FILE_RE.fullmatch(part.file)):
             raise _altered(f"a part file is named {part.file[:80]!r}")
         if part.sealed > manifest.version or not _TAG_RE.fullmatch(part.tag):

@@ -7,12 +7,10 @@ one more; the parts stand in the manifest in the order of the records, whoever w
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +18,10 @@ import msgspec
 import pyarrow as pa
 
 from safehold.model.errors import StorageFailed
-from safehold.model.ids import DatasetId, Digest, PartyId
+from safehold.model.ids import DatasetId, PartyId
 from safehold.vault.cut import Chunk, CutRule, cut
 from safehold.vault.disk import storage_failed
+from safehold.vault.hashed_file import HashedFile as _HashingFile
 from safehold.vault.manifest import ColumnGroup, PartFile, Run, part_file_name
 from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.parquet_form import part_schema, part_writer
@@ -60,47 +59,6 @@ class Laid(msgspec.Struct, frozen=True):
     runs: tuple[Run, ...]
     keys: Mapping[str, bytes]
     rows: int
-
-
-class _HashingFile:
-    """A new file that hashes what is written to it; what pyarrow asks of a Python file, and no more."""
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "wb", buffering=1 << 20)
-        self._hasher = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
-    @property
-    def sha256(self) -> Digest:
-        return Digest("sha256:" + self._hasher.hexdigest())
-
-    def write(self, data: bytes) -> int:
-        self._hasher.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """Called by Arrow too early; ``finish`` closes."""
-
-    def finish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def drop(self) -> None:
-        with suppress(OSError):
-            self._file.close()
 
 
 class _OpenFile:

@@ -29,7 +29,7 @@ from safehold.model.errors import InputInvalid
 __all__ = ["Location", "Store", "StoredObject", "check_name", "parse_location"]
 
 _BUCKET_RE: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_NAME_RE: Final = re.compile(r"[A-Za-z0-9._=@-][A-Za-z0-9._=@ -]*(/[A-Za-z0-9._=@-][A-Za-z0-9._=@ -]*)*")
+_NAME_RE: Final = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f]+(/[^/\\\x00-\x1f\x7f-\x9f]+)*")
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -147,6 +147,6 @@ def check_name(name: str) -> str:
         raise InputInvalid(
             "vault.store_name",
             f"{name[:100]!r} is no name of an object",
-            "letters, digits, and . _ = @ - between single slashes",
+            "plain names between single slashes, none of them . or ..",
         )
     return name

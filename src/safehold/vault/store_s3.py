@@ -8,6 +8,8 @@
   object in one step at the end; a sealer that dies leaves pieces that no reader sees.
 * **Reads are ranges** of 8 MiB at most, so that a slow or broken answer costs one piece.
 * Server errors, resets and timeouts are tried again, with growing pauses, within the limits below; then refused.
+  The library tries single requests again; an answer that breaks off in the middle, and an upload whose end was not
+  confirmed, are tried again here. That is safe: reading changes nothing, and an upload puts the same bytes.
 
 Errors name what S3 calls the failure, never its whole answer: that may hold an access key.
 """
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -33,9 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketStore", "S3Access", "StoreLimits"]
 
-_PIECE: Final = 16 << 20
+_T = TypeVar("_T")
 _RANGE: Final = 8 << 20
 _AT_ONCE: Final = 4
+_TRIES: Final = 3
 _CODE_RE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>|status(?: code)?:? ?(\d{3})|\b([45]\d\d) [A-Z]")
 
 
@@ -53,13 +58,14 @@ class S3Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to keep trying: times after the first, seconds in all, seconds without an answer."""
+    """How long to keep trying (times after the first, seconds in all, seconds without an answer), and bytes of a piece."""
 
     retries: int = 6
     retry_seconds: float = 60.0
     read_seconds: float = 20.0
     request_seconds: float = 120.0
     first_pause: float = 0.1
+    piece: int = 16 << 20
 
 
 class BucketStore:
@@ -76,7 +82,8 @@ class BucketStore:
         self.location = location
         self.endpoint = access.endpoint
         self._prefix = f"{location.path}/" if location.path else ""
-        self._client = _client(location.bucket, access, limits or StoreLimits())
+        self._limits = limits or StoreLimits()
+        self._client = _client(location.bucket, access, self._limits)
 
     def create(self, name: str, data: bytes) -> str:
         """See ``Store``."""
@@ -103,48 +110,54 @@ class BucketStore:
         """See ``Store``."""
         import obstore
 
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise storage_failed(error, str(path)) from error
-        with file, self._translated(name):
-            size = os.fstat(file.fileno()).st_size
-            obstore.put(
-                self._client,
-                self._key(name),
-                file,
-                use_multipart=size > _PIECE,
-                chunk_size=max(_PIECE, -(-size // 9_000)),  # S3 takes at most 10,000 pieces
-                max_concurrency=_AT_ONCE,
-            )
+        def put() -> None:
+            try:
+                file = path.open("rb")
+            except OSError as error:
+                raise storage_failed(error, str(path)) from error
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                obstore.put(
+                    self._client,
+                    self._key(name),
+                    file,
+                    use_multipart=size > self._limits.piece,
+                    chunk_size=max(self._limits.piece, -(-size // 9_000)),  # S3 takes at most 10,000 pieces
+                    max_concurrency=_AT_ONCE,
+                )
+
+        self._again(name, put)
 
     def read(self, name: str, limit: int) -> tuple[bytes, str]:
         """See ``Store``."""
         import obstore
 
-        with self._translated(name):
+        def get() -> tuple[bytes, str]:
             found = obstore.get(self._client, self._key(name))
             tag, size = _tag(found.meta), found.meta["size"]
             # One answer, so that tag and bytes are of one object; a huge one is not read whole.
             return (bytes(found.bytes()) if size <= limit else self.read_range(name, 0, limit)), tag
+
+        return self._again(name, get)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """See ``Store``."""
         import obstore
 
         key = self._key(name)
-        with self._translated(name):
-            end = min(start + length, obstore.head(self._client, key)["size"])
-            begins = range(start, end, _RANGE)
-            return b"".join(_range(self._client, key, begin, min(_RANGE, end - begin)) for begin in begins)
+        end = min(start + length, self._again(name, lambda: int(obstore.head(self._client, key)["size"])))
+
+        def piece(begin: int) -> bytes:
+            return bytes(obstore.get_range(self._client, key, start=begin, length=min(_RANGE, end - begin)))
+
+        return b"".join(self._again(name, partial(piece, begin)) for begin in range(start, end, _RANGE))
 
     def find(self, name: str) -> StoredObject | None:
         """See ``Store``."""
         import obstore
 
         try:
-            with self._translated(name):
-                return self._object(obstore.head(self._client, self._key(name)))
+            return self._again(name, lambda: self._object(obstore.head(self._client, self._key(name))))
         except NotFound:
             return None
 
@@ -152,18 +165,17 @@ class BucketStore:
         """See ``Store``."""
         import obstore
 
-        with self._translated(prefix):
-            below = self._key(prefix) + "/" if prefix else self._prefix
-            for page in obstore.list(self._client, below or None, chunk_size=1000):
-                for one in page:
-                    yield self._object(one)
+        below = (self._key(prefix) + "/" if prefix else self._prefix) or None
+        # All pages before the first object: a listing that breaks off is begun anew.
+        pages = self._again(prefix, lambda: list(obstore.list(self._client, below, chunk_size=1000)))
+        for page in pages:
+            yield from map(self._object, page)
 
     def delete(self, name: str) -> None:
         """See ``Store``."""
         import obstore
 
-        with self._translated(name):
-            obstore.delete(self._client, self._key(name))
+        self._again(name, lambda: obstore.delete(self._client, self._key(name)))
 
     def _key(self, name: str) -> str:
         return self._prefix + check_name(name)
@@ -188,6 +200,19 @@ class BucketStore:
             f"{name} in {self.location.url} was changed by someone else",
             "look at it again, then decide",
         )
+
+    def _again(self, name: str, call: Callable[[], _T]) -> _T:
+        """``call``, which may be repeated, until it succeeds, fails for good or has been tried often enough."""
+        end = time.monotonic() + self._limits.retry_seconds
+        for number in range(1, _TRIES + 1):
+            try:
+                with self._translated(name):
+                    return call()
+            except StorageFailed as error:
+                if error.code != "vault.store_failed" or number == _TRIES or time.monotonic() > end:
+                    raise
+                time.sleep(self._limits.first_pause * 2**number)
+        raise AssertionError("unreachable: the last try returns or raises")
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:
@@ -257,12 +282,6 @@ def _client(bucket: str, access: S3Access, limits: StoreLimits) -> S3Store:
             },
         },
     )
-
-
-def _range(client: S3Store, key: str, start: int, length: int) -> bytes:
-    import obstore
-
-    return bytes(obstore.get_range(client, key, start=start, length=length))
 
 
 def _tag(result: Any) -> str:

@@ -39,6 +39,7 @@ from safehold.vault.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
     PartFile,
+    Sidecar,
     parse_manifest,
     release_digest,
 )
@@ -51,10 +52,14 @@ __all__ = [
     "VerifiedStored",
     "countersign_stored",
     "expect_stored",
+    "fetch_part",
     "fetch_release",
     "find_orphans",
+    "has_part",
     "load_stored",
     "publish_folder",
+    "publish_manifest",
+    "put_part",
     "release_location",
     "remove_orphans",
     "verify_stored",
@@ -106,8 +111,24 @@ def release_location(dataset: DatasetId) -> str:
     return str(dataset)
 
 
-def _part_name(part: PartFile) -> str:
-    return f"{_PARTS}/{part.sha256.removeprefix('sha256:')}"
+class _Stored(msgspec.Struct, frozen=True):
+    """A file of a release, as it lies in the store under its digest: a part, or a sidecar."""
+
+    file: str
+    sha256: Digest
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{_PARTS}/{self.sha256.removeprefix('sha256:')}"
+
+
+def _stored(one: PartFile | Sidecar) -> _Stored:
+    return _Stored(one.file if isinstance(one, PartFile) else one.name, one.sha256, one.size)
+
+
+def _files(manifest: Manifest, groups: Sequence[str] | None = None) -> list[_Stored]:
+    return [*map(_stored, manifest.files(groups)), *map(_stored, manifest.sidecars)]
 
 
 def load_stored(store: Store, version: str) -> StoredRelease:
@@ -166,18 +187,14 @@ def _upload_parts(folder: Path, manifest: Manifest, store: Store, now: int, watc
     present = {one.name: one for one in store.list(_PARTS)}
     named = _named(store) if present else set()
     done = 0
-    for part in manifest.parts:
-        name = _part_name(part)
+    for part in _files(manifest):
+        name = part.name
         there = present.get(name)
         # What is named by a manifest, or young enough for clocks that differ by hours, no cleaner removes.
         safe = there is not None and (name in named or there.modified > now - ORPHAN_AGE // 2)
         if there is None or there.size != part.size or not safe:
             store.upload(name, folder / part.file)
-            found = store.find(name)
-            if found is None or found.size != part.size:
-                raise StorageFailed(
-                    "vault.store_lost", f"{name} was written to {store.location.url} and is not there", "run it again"
-                )
+            _has(store, part)
         done += part.size
         if watch is not None:
             watch(done)
@@ -190,7 +207,7 @@ def _versions(store: Store) -> Iterator[str]:
 
 
 def _named(store: Store) -> set[str]:
-    return {_part_name(part) for version in _versions(store) for part in load_stored(store, version).manifest.parts}
+    return {one.name for version in _versions(store) for one in _files(load_stored(store, version).manifest)}
 
 
 def find_orphans(store: Store, now: int, age: int = ORPHAN_AGE) -> list[StoredObject]:
@@ -224,7 +241,7 @@ def verify_stored(
     if expected is not None:
         expect_stored(release, expected)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(lambda part: _read_part(release, part, None), release.manifest.parts):
+        for _ in pool.map(lambda part: _read_part(release, part, None), _files(release.manifest)):
             pass
     unknown = tuple(one.keyid for one in release.envelope.signatures if one.keyid not in known)
     return VerifiedStored(release, len(release.manifest.parts), release.manifest.size, tuple(known), unknown)
@@ -253,25 +270,70 @@ def fetch_release(release: StoredRelease, folder: Path, groups: Sequence[str] | 
     except OSError as error:
         raise storage_failed(error, str(folder)) from error
 
-    def fetch(part: PartFile) -> None:
-        with new_file(folder / part.file) as file:
-            _read_part(release, part, file)
-
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(fetch, release.manifest.files(groups)):
+        for _ in pool.map(lambda part: _fetch(release, part, folder), _files(release.manifest, groups)):
             pass
     write_new(folder / MANIFEST_FILE, release.envelope.encode())
     return folder
 
 
-def _read_part(release: StoredRelease, part: PartFile, target: BinaryIO | None) -> None:
+def _fetch(release: StoredRelease, part: _Stored, folder: Path) -> None:
+    with new_file(folder / part.file) as file:
+        _read_part(release, part, file)
+
+
+def fetch_part(release: StoredRelease, part: PartFile, folder: Path) -> Path:
+    """Copy one part file into ``folder``, checked. Raises as ``fetch_release``."""
+    _fetch(release, _stored(part), folder)
+    return folder / part.file
+
+
+def put_part(store: Store, path: Path, part: PartFile) -> None:
+    """Put one finished part file into the store; raises as ``publish_folder``."""
+    name = _stored(part).name
+    store.upload(name, path)
+    has_part(store, part)
+
+
+def has_part(store: Store, part: PartFile) -> None:
+    """Raise ``StorageFailed`` (``vault.store_lost``) unless the part lies in the store with its size."""
+    _has(store, _stored(part))
+
+
+def _has(store: Store, one: _Stored) -> None:
+    found = store.find(one.name)
+    if found is None or found.size != one.size:
+        raise StorageFailed(
+            "vault.store_lost", f"{one.name} was written to {store.location.url} and is not there", "run it again"
+        )
+
+
+def publish_manifest(store: Store, envelope: Envelope) -> StoredRelease:
+    """Publish a release whose parts were put into the store: the commit point, as in ``publish_folder``.
+
+    Raises ``Conflict`` (``vault.release_exists``), ``StorageFailed`` (``vault.store_lost`` if a part has gone).
+    """
+    body = envelope.body
+    manifest = parse_manifest(body)
+    version = str(manifest.version)
+    if _lies_there(store, version, release_digest(body)) is None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(lambda part: has_part(store, part), manifest.parts):
+                pass
+        try:
+            store.create(f"{version}/{MANIFEST_FILE}", envelope.encode())
+        except Conflict:
+            _lies_there(store, version, release_digest(body))
+    return load_stored(store, version)
+
+
+def _read_part(release: StoredRelease, part: _Stored, target: BinaryIO | None) -> None:
     """Read a part in windows, compare size and SHA-256, and write it to ``target`` if there is one."""
-    name = _part_name(part)
     hasher = hashlib.sha256()
     size = 0
     try:
         # One byte more than there should be: an object that has grown is as wrong as one that is cut.
-        while data := release.store.read_range(name, size, min(_WINDOW, part.size + 1 - size)):
+        while data := release.store.read_range(part.name, size, min(_WINDOW, part.size + 1 - size)):
             hasher.update(data)
             if target is not None:
                 target.write(data)

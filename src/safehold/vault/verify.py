@@ -177,30 +177,39 @@ def check_part(folder: Path, part: PartFile) -> Path:
 def check_size(folder: Path, part: PartFile) -> Path:
     """Return the path of ``part`` if it is a file of the manifest's size; raises as ``check_part``."""
     path = folder / part.file
-    with _opened(path, part):
-        return path
+    try:
+        _right_size(part, os.lstat(path))
+    except FileNotFoundError as error:
+        raise _missing(part.file) from error
+    except OSError as error:
+        raise storage_failed(error, str(path)) from error
+    return path
 
 
 @contextmanager
 def _opened(path: Path, part: PartFile) -> Iterator[io.BufferedReader]:
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise _altered(part, "it is no regular file")
+        _right_size(part, os.lstat(path))
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_size < part.size:
-                raise VerificationFailed(
-                    "vault.part_truncated",
-                    f"the part {part.file} has {found.st_size:,} of {part.size:,} bytes",
-                    "fetch the release again",
-                )
-            if found.st_size > part.size:
-                raise _altered(part, f"it has {found.st_size - part.size:,} bytes too many")
+            _right_size(part, os.fstat(file.fileno()))
             yield file
     except FileNotFoundError as error:
         raise _missing(part.file) from error
     except OSError as error:
         raise storage_failed(error, str(path)) from error
+
+
+def _right_size(part: PartFile, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise _altered(part, "it is no regular file")
+    if found.st_size < part.size:
+        raise VerificationFailed(
+            "vault.part_truncated",
+            f"the part {part.file} has {found.st_size:,} of {part.size:,} bytes",
+            "fetch the release again",
+        )
+    if found.st_size > part.size:
+        raise _altered(part, f"it has {found.st_size - part.size:,} bytes too many")
 
 
 class PartGuard:

@@ -26,6 +26,11 @@ class WrappedKeys:
         wrapped = {file: self._kek.wrap(key) for file, key in keys.items()}
         self._store.put_all(release, self._kek.id, wrapped)
 
+    @property
+    def kek(self) -> Kek:
+        """The key-encryption key, for whoever keeps keys of unfinished work."""
+        return self._kek
+
     def held(self, release: Digest) -> int:
         """How many keys of a release are kept here."""
         return self._store.count(release)

@@ -19,9 +19,14 @@ from safehold.cli.demo.records import write_slice
 from safehold.cli.demo.world import World, moment
 from safehold.containment import COURSE_WORDS, Ruling, compare, load_concern
 from safehold.exposure.case import load_case
+from safehold.exposure.duties import due_duties, standing_duties
+from safehold.exposure.evidence import Evidence
+from safehold.exposure.judgement import judge
 from safehold.exposure.report import Report, answer_all
+from safehold.exposure.words import time_words
 from safehold.inventory.advisories import read_advisories
 from safehold.model.ids import AdvisoryId, DatasetId, HostId, PartyId, Subject, parse_model_id, parse_run_id
+from safehold.model.statements_outside import ClockNoted
 
 __all__ = ["BEGIN", "BUSY", "Outcome", "Story"]
 
@@ -202,11 +207,23 @@ class Story:
         )
         return " · ".join(said)
 
+    def _aware(self) -> str:
+        """Note that the lab is aware, and say which duties begin with it."""
+        home, now = self._world.home, self._world.clock()
+        Evidence(home.log, self._world.clock, home.registry.by).note_clock(
+            ClockNoted(t=now, by=home.registry.by, clock="awareness", advisory=_ADVISORY, at=now, words="the lab asks")
+        )
+        with home.log.view() as view:
+            case = load_case(view, _ADVISORY, self._world.clock())
+        dated = [one for one in due_duties(case, judge(case), standing_duties()) if one.due is not None]
+        return "; ".join(f"{one.duty.id} is due {time_words(one.due)}" for one in dated) or "no duty has a date"
+
     def the_ruling(self) -> None:
         """April: the lab asks, suspends, and later lifts."""
         world = self._world
         world.go_to("2026-04-01T09:00:00+00:00")
         self._tell("1 April", f"the lab asks: {self.report().headline}")
+        self._tell("", f"09:00 somebody is aware now: {self._aware()}")
         world.go_to("2026-04-03T09:00:00+00:00")
         subject = Subject("party", _QUILL)
         self._tell("3 April", f"09:00 what if: {self._what_if()}")

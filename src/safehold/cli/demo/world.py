@@ -26,6 +26,7 @@ from safehold.inventory.agent_file import write_agent
 from safehold.inventory.sweeps import take_spool
 from safehold.model.errors import InputInvalid, Refused
 from safehold.model.ids import DatasetId, GroupName, HostId, Purpose, parse_group_name, party_of
+from safehold.model.statements import SubjectCount
 from safehold.readers import Opening, open_with_broker
 from safehold.state.standing import resolve_release
 from safehold.vault.output import Written, write_records
@@ -42,6 +43,13 @@ _TRAINING: Final = Purpose("training")
 def moment(text: str) -> int:
     """RFC 3339 as µs UTC."""
     return int(datetime.fromisoformat(text).astimezone(UTC).timestamp()) * _MICROSECONDS
+
+
+_PEOPLE: Final = {
+    "quill-works": (SubjectCount(category="experts", jurisdiction="DE", count=14),),
+    "bright-annotators": (SubjectCount(category="experts", jurisdiction="US-CA", count=6),),
+}
+"""Made up, like the suppliers: whom a release speaks of, by category and jurisdiction."""
 
 
 class Clock:
@@ -148,7 +156,14 @@ class World:
         groups: dict[str, list[str]] | None = (
             {_group(name): [name] for name in names} if len({_group(name) for name in names}) == len(names) else None
         )
-        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,), again=True)
+        order = DeliveryOrder(
+            dataset=dataset,
+            groups=groups,
+            host=host,
+            purposes=(_TRAINING,),
+            again=True,
+            people=_PEOPLE[party_of(dataset)],
+        )
         signer = self.home.party_key(party_of(dataset))
         return self.delivery.deliver(source, order, self.keys, signer, customer_key=self.home.party_key)
 
