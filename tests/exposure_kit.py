@@ -39,6 +39,7 @@ from safehold.model.statements import (
     SubjectCount,
     WindowClaim,
 )
+from safehold.model.statements_access import EnvironmentRetired, GrantRevoked
 from safehold.model.statements_outside import (
     ClockNoted,
     CredentialNoted,
@@ -345,6 +346,12 @@ class History:
                 words="",
             )
         )
+
+    def revoke(self, number, when, revocation="00") -> int:
+        return self.add(GrantRevoked(t=when, by=self.by, grant=grant_id(number), revocation=revocation, reason="taken"))
+
+    def retire(self, host, environment, when) -> int:
+        return self.add(EnvironmentRetired(t=when, by=self.by, host=host, environment=environment, reason="removed"))
 
     def clock(self, name, when, advisory="PYSEC-2026-2") -> int:
         return self.add(ClockNoted(t=when, by=self.by, clock=name, advisory=advisory, at=when, words="a call"))

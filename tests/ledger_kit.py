@@ -174,6 +174,10 @@ def one_of_each() -> dict[str, Statement]:
             **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
             addresses=("192.0.2.1",), paths=("/tmp/trace",),
         ),
+        s.SourceTrusted(**common, source="feed", key=KEY.public.line),
+        s.AdvisoriesSynced(
+            **common, source="feed", bundle=digest("bundle"), number=3, made=5, key=common["by"], files=2, unread=0
+        ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),
         s.ResponsePlanned(

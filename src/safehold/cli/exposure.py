@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +18,18 @@ from safehold.cli.output import Painted, iso_time, one_line
 from safehold.exposure.as_of import view_as_of
 from safehold.exposure.case import load_case
 from safehold.exposure.html import report_html
+from safehold.exposure.openings import Openings, SegmentOpenings, ViewOpenings, has_few
 from safehold.exposure.report import Report, answer_all, report_json
 from safehold.exposure.text import Line, text_lines
 from safehold.ledger.export import write_file
+from safehold.ledger.segments.query import QueryLimits
+from safehold.ledger.storage import View
 from safehold.model.errors import InputInvalid, StorageFailed
 from safehold.model.ids import AdvisoryId
 
 __all__ = ["coloured", "command", "write_report"]
+
+_LIMITS: Final = QueryLimits(memory=400, seconds=120.0, rows=1_000_000)
 
 _COLOURS: Final[dict[str, str]] = {
     "title": "1",
@@ -80,10 +86,20 @@ def _answer(home: Home, wish: _Wish) -> Report:
     now = home.clock()
     with home.log.view() as view:
         if wish.as_of is None:
-            return answer_all(load_case(view, wish.advisory, now, wish.window))
+            return answer_all(load_case(view, wish.advisory, now, wish.window, _openings(home, view)))
         at = min(parse_moment(wish.as_of, now), now)
         with view_as_of(view, at) as cut:
             return answer_all(load_case(cut, wish.advisory, at, wish.window))
+
+
+def _openings(home: Home, view: View) -> Openings | None:
+    """Where key releases are asked for: nowhere in particular if they are few, else in segments where there are some."""
+    if has_few(view):
+        return None
+    sealed = view.rows("SELECT sum(rows) FROM segment WHERE \"table\" = 'key_release'")[0][0]
+    if sealed and find_spec("duckdb") is not None:
+        return SegmentOpenings(view, home.segments, _LIMITS)
+    return ViewOpenings(view)
 
 
 def _watch(session: Session, wish: _Wish, every: float) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from safehold.exposure.case_outside import read_indicators, read_outside, read_promises
+from safehold.exposure.case_wide import widen
 from safehold.exposure.facts import (
     AdvisoryVersion,
     Case,
@@ -30,10 +31,12 @@ from safehold.exposure.facts import (
     Observation,
     Refusal,
     Release,
+    Retirement,
     Run,
     Skipped,
 )
 from safehold.exposure.incident import choose_incident, choose_window, find_claims, newest_versions
+from safehold.exposure.openings import COLUMNS, Openings, ViewOpenings, first_times, has_few, read_rows
 from safehold.ledger.storage import View
 from safehold.model.contents import parse_contents
 from safehold.model.errors import SafeholdError
@@ -46,11 +49,14 @@ BLINDING: Final = frozenset({"unreadable", "too-many-files", "no-metadata"})
 """Checks whose skipping leaves open *which* distributions are there: such an inventory shows no absence."""
 
 
-def load_case(view: View, advisory: str | None, now: int, window: str | None = None) -> Case:
+def load_case(
+    view: View, advisory: str | None, now: int, window: str | None = None, openings: Openings | None = None
+) -> Case:
     """Everything that the incident of ``advisory`` is judged on, as of ``now`` (µs UTC, not before the last entry).
 
     ``advisory`` None takes the only incident, or the only one with findings. ``window`` names the source whose
-    window counts; None takes the widest. Raises ``NotFound`` (``exposure.no_advisory``) and ``InputInvalid``
+    window counts; None takes the widest. ``openings`` is where key releases are asked for if they are too many to be read
+    whole, or None: the projection if there are too many. Raises ``NotFound`` (``exposure.no_advisory``) and ``InputInvalid``
     (``exposure.which``, ``exposure.window``).
     """
     every = _advisories(view)
@@ -61,11 +67,15 @@ def load_case(view: View, advisory: str | None, now: int, window: str | None = N
     claims = find_claims(versions)
     span, source = choose_window(claims, window)
     findings = tuple(finding for finding in _findings(view) if finding.advisory in incident)
-    key_releases = _key_releases(view)
+    narrow = openings or (None if has_few(view) else ViewOpenings(view))
+    key_releases = _key_releases(view) if narrow is None else ()
     observations = _observations(view)
-    releases = _releases(view, key_releases)
+    releases = _releases(view, key_releases if narrow is None else narrow.unsealed())
+    first = first_times(key_releases)
+    if narrow is not None:
+        first = narrow.first_times(row[0] for row in view.rows("SELECT host FROM host"))
     size, root = _head(view)
-    return Case(
+    case = Case(
         now=now,
         size=size,
         root=root,
@@ -76,11 +86,12 @@ def load_case(view: View, advisory: str | None, now: int, window: str | None = N
         window=span,
         window_source=source,
         findings=findings,
-        hosts=_hosts(view, observations, key_releases, releases),
+        hosts=_hosts(view, observations, first, releases),
         observations=observations,
         releases=releases,
         grants=_grants(view),
         key_releases=key_releases,
+        retirements=tuple(Retirement(*row) for row in view.rows("SELECT host, environment, idx, t FROM retirement")),
         refusals=_refusals(view),
         holds=_holds(view),
         decisions=_decisions(view),
@@ -90,8 +101,10 @@ def load_case(view: View, advisory: str | None, now: int, window: str | None = N
         contents=tuple(_contents(view, name) for name in sorted({finding.inventory for finding in findings})),
         skipped=_skipped(view),
         indicators=read_indicators(view, versions),
+        first_opened=() if narrow is None else tuple(sorted(first.items())),
         **read_outside(view, incident, span),
     )
+    return case if narrow is None else widen(view, case, narrow)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -187,7 +200,7 @@ def _contents(view: View, inventory: str) -> Contents:
 def _hosts(
     view: View,
     observations: Sequence[Observation],
-    key_releases: Sequence[KeyRelease],
+    opened: Mapping[str, int],
     releases: Sequence[Release],
 ) -> tuple[Host, ...]:
     """All hosts; one that others name and that was never registered is not left out: it promised no sweeps."""
@@ -200,7 +213,7 @@ def _hosts(
         hosts[row[0]] = _struct(Host, (*row[:4], min(known, row[4]), made if len(made) > 1 else ()))
     first = dict[str, int]()
     named = [(one.host, one.since) for one in observations]
-    named += [(one.host, one.t) for one in key_releases]
+    named += opened.items()
     named += [(one.host, one.t) for one in releases if one.host is not None]
     for host, t in named:
         if host not in hosts:
@@ -211,11 +224,7 @@ def _hosts(
 
 
 def _key_releases(view: View) -> tuple[KeyRelease, ...]:
-    rows = view.rows(
-        'SELECT idx, t, release, dataset, groups, parts, party, host, member, "grant", purpose, until'
-        " FROM key_release ORDER BY idx"
-    )
-    return tuple(_struct(KeyRelease, (*row[:4], _names(row[4]), *row[5:])) for row in rows)
+    return read_rows(view.rows(f"SELECT {COLUMNS} FROM key_release ORDER BY idx"))
 
 
 def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, ...]:
@@ -251,10 +260,17 @@ def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, 
 
 
 def _grants(view: View) -> tuple[Grant, ...]:
+    """Grants, each until its end or until its first block was revoked; a later block's revocation leaves the rest."""
     rows = view.rows(
-        'SELECT "grant", party, host, dataset, groups, purposes, not_before, until, idx, t FROM "grant" ORDER BY idx'
+        'SELECT g."grant", g.party, g.host, g.dataset, g.groups, g.purposes, g.not_before, g.until, g.idx, g.t, r.idx, r.t'
+        ' FROM "grant" g LEFT JOIN revocation r ON r."grant" = g."grant" AND r.revocation = g.revocation ORDER BY g.idx'
     )
-    return tuple(_struct(Grant, (*row[:4], _names(row[4]), _names(row[5]), *row[6:])) for row in rows)
+    made = list[Grant]()
+    for row in rows:
+        revoked = row[10] if row[11] is not None and row[11] < row[7] else None
+        until = row[7] if revoked is None else row[11]
+        made.append(_struct(Grant, (*row[:4], _names(row[4]), _names(row[5]), row[6], until, *row[8:10], revoked)))
+    return tuple(made)
 
 
 def _refusals(view: View) -> tuple[Refusal, ...]:

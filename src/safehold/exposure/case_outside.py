@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,7 @@ from safehold.exposure.incident import newest_versions
 from safehold.exposure.indicators import document_places, document_pods
 from safehold.ledger.storage import View
 from safehold.model.ids import Digest
+from safehold.model.statements_outside import CredentialRank
 
 __all__ = ["read_indicators", "read_outside", "read_promises"]
 
@@ -38,8 +39,17 @@ def read_promises(view: View) -> dict[str, tuple[Promise, ...]]:
 def read_indicators(view: View, versions: Iterable[AdvisoryVersion]) -> Indicators:
     """The places that the newest versions name, from their documents."""
     places, pods, entries = list[str](), list[str](), list[int]()
+    recorded = dict[str, list[tuple[int, str]]]()
+    for idx, document, value in view.rows(
+        "SELECT idx, document, value FROM indicator WHERE kind IN ('domain', 'address') ORDER BY idx, place"
+    ):
+        recorded.setdefault(document, []).append((idx, value.lower()))
     for version in newest_versions(versions):
-        document = None if version.withdrawn else view.payload(Digest(version.document))
+        if version.withdrawn:
+            continue
+        places += [value for _, value in recorded.get(version.document, ())]
+        entries += [idx for idx, _ in recorded.get(version.document, ())][:1]
+        document = view.payload(Digest(version.document))
         named = document_places(document) if document else ()
         called = document_pods(document) if document else ()
         places += named
@@ -52,13 +62,16 @@ def read_outside(view: View, incident: tuple[str, ...], window: Span | None) -> 
     """The members of a ``Case`` that come from outside, by name."""
     return {
         "evidence": _sources(view),
-        "evidence_lines": _lines(view, window),
-        "credential_notes": tuple(
-            CredentialNote(**dict(zip(CredentialNote.__struct_fields__, row, strict=True)))
-            for row in view.rows(
-                "SELECT idx, credential, act, at, rank, host, subject_kind, subject_id, action, proof, words"
-                " FROM credential_note ORDER BY idx"
-            )
+        "evidence_lines": (*_lines(view, window), *_latent(view, incident)),
+        "credential_notes": (
+            *_found_credentials(view),
+            *(
+                CredentialNote(**dict(zip(CredentialNote.__struct_fields__, row, strict=True)))
+                for row in view.rows(
+                    "SELECT idx, credential, act, at, rank, host, subject_kind, subject_id, action, proof, words"
+                    " FROM credential_note ORDER BY idx"
+                )
+            ),
         ),
         "clocks": tuple(
             Clock(*row)
@@ -76,9 +89,33 @@ def read_outside(view: View, incident: tuple[str, ...], window: Span | None) -> 
         ),
         "hooks": tuple(
             Hook(*row)
-            for row in view.rows("SELECT inventory, path, name, sha256 FROM item WHERE kind = 'hook' ORDER BY 1, 2, 4")
+            for row in view.rows(
+                "SELECT inventory, path, name, sha256 FROM item WHERE kind IN ('hook', 'startup') ORDER BY 1, 2, 4"
+            )
         ),
     }
+
+
+_RANKS: Final[tuple[tuple[str, CredentialRank], ...]] = (
+    ("git", "publishing"), ("pypi", "publishing"), ("npm", "publishing"), ("docker", "publishing"), ("aws", "cloud"),
+    ("gcp", "cloud"), ("azure", "cloud"), ("kube", "cloud"), ("ssh", "ssh"),
+)  # fmt: skip
+
+
+def _found_credentials(view: View) -> tuple[CredentialNote, ...]:
+    """Credentials that a host's own agent found in its reach: noted by the report, from its first sweep on."""
+    rows = view.rows(
+        "SELECT o.host, i.sha256, i.name, i.family, min(o.since), min(o.idx) FROM item i"
+        " JOIN observation o ON o.inventory = i.inventory WHERE i.kind = 'credential'"
+        " GROUP BY o.host, i.sha256, i.name, i.family ORDER BY 6, 2, 3"
+    )
+    return tuple(
+        CredentialNote(
+            idx=idx, credential=sha256 or name, act="reach", at=since, host=host, words=f"{family} {name}".strip(),
+            rank=next((rank for word, rank in _RANKS if word in family), "other"),
+        )
+        for host, sha256, name, family, since, idx in rows
+    )  # fmt: skip
 
 
 def _sources(view: View) -> tuple[EvidenceSource, ...]:
@@ -102,6 +139,25 @@ def _sources(view: View) -> tuple[EvidenceSource, ...]:
             )
         )
     return tuple(made)
+
+
+def _latent(view: View, incident: tuple[str, ...]) -> tuple[EvidenceLine, ...]:
+    """What hosts' agents found in caches that an advisory names: a cache that can serve it again."""
+    rows = view.rows(
+        "SELECT l.idx, o.host, o.environment, l.name, l.version, l.path, l.advisory, min(o.since) FROM latent l"
+        " JOIN observation o ON o.inventory = l.inventory"
+        " JOIN advisory a ON a.advisory = l.advisory AND a.document = l.document AND a.withdrawn = 0"
+        " WHERE l.item = 'cached' AND a.idx = (SELECT max(b.idx) FROM advisory b WHERE b.advisory = a.advisory)"
+        " GROUP BY l.idx, o.host, o.environment, l.name, l.version, l.path, l.advisory ORDER BY l.idx, o.host"
+    )
+    return tuple(
+        EvidenceLine(
+            idx=idx, topic="cache", t=since, host=host, act="cached", object=f"{environment} {path}".strip(),
+            things=(f"{name}=={version}",),
+        )
+        for idx, host, environment, name, version, path, advisory, since in rows
+        if advisory in incident
+    )  # fmt: skip
 
 
 def _lines(view: View, window: Span | None) -> tuple[EvidenceLine, ...]:

@@ -13,7 +13,7 @@ import msgspec
 
 from safehold.exposure.facts import Case, Grant, Hold, Host, Release
 
-__all__ = ["Usable", "find_grants", "holds_on", "usable_times"]
+__all__ = ["Rights", "Usable", "find_grants", "holds_on", "usable_times"]
 
 
 class Usable(msgspec.Struct, frozen=True):
@@ -51,17 +51,21 @@ def usable_times(case: Case, host: Host, release: Release, grant: Grant) -> tupl
     The holds are those that the broker obeys for such a request (who asks, what is asked for, who made it), but for
     those on a member: another member of the host could still have asked.
     """
-    stopping = holds_on(
-        case,
-        (
-            ("party", host.party),
-            ("party", release.party),
-            ("host", host.host),
-            ("dataset", release.dataset),
-            ("release", release.release),
-            ("grant", grant.grant),
-        ),
+    return _times(grant, holds_on(case, _stopping(host, release, grant)))
+
+
+def _stopping(host: Host, release: Release, grant: Grant) -> tuple[tuple[str, str], ...]:
+    return (
+        ("party", host.party),
+        ("party", release.party),
+        ("host", host.host),
+        ("dataset", release.dataset),
+        ("release", release.release),
+        ("grant", grant.grant),
     )
+
+
+def _times(grant: Grant, stopping: Iterable[Hold]) -> tuple[Usable, ...]:
     start, usable = max(grant.not_before, grant.t), list[Usable]()
     for hold in stopping:
         if hold.placed_t >= grant.until:
@@ -72,3 +76,38 @@ def usable_times(case: Case, host: Host, release: Release, grant: Grant) -> tupl
     if start < grant.until:
         usable.append(Usable(start, grant.until, None))
     return tuple(usable)
+
+
+class Rights:
+    """The grants and holds of a case, looked up by whom and what they concern: the same answers as the functions here."""
+
+    def __init__(self, case: Case) -> None:
+        self._grants = dict[tuple[str, str], list[Grant]]()
+        self._holds = dict[tuple[str, str], list[Hold]]()
+        for grant in sorted(case.grants, key=lambda grant: grant.idx):
+            self._grants.setdefault(("party", grant.party) if grant.host is None else ("host", grant.host), []).append(
+                grant
+            )
+        for hold in case.holds:
+            self._holds.setdefault((hold.subject_kind, hold.subject_id), []).append(hold)
+
+    def of_host(self, host: Host) -> dict[str, list[Grant]]:
+        """The grants of a host by dataset, in ledger order."""
+        found = dict[str, list[Grant]]()
+        own = (*self._grants.get(("host", host.host), ()), *self._grants.get(("party", host.party), ()))
+        for grant in sorted(own, key=lambda grant: grant.idx):
+            found.setdefault(grant.dataset, []).append(grant)
+        return found
+
+    def usable(
+        self, host: Host, release: Release, grants: Iterable[Grant]
+    ) -> tuple[tuple[Grant, tuple[Usable, ...]], ...]:
+        """Those of a host's grants for the dataset of a release that let it open this one, with when."""
+        found = list[tuple[Grant, tuple[Usable, ...]]]()
+        for grant in grants:
+            if grant.until > max(grant.not_before, grant.t, release.t):
+                subjects = dict.fromkeys(_stopping(host, release, grant))
+                holds = [hold for subject in subjects for hold in self._holds.get(subject, ())]
+                holds.sort(key=lambda hold: (hold.placed_t, hold.placed_idx))
+                found.append((grant, _times(grant, holds)))
+        return tuple(found)

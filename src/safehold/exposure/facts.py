@@ -7,7 +7,7 @@ the evidence that a reader can look up.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -39,11 +39,14 @@ __all__ = [
     "KeyRelease",
     "Model",
     "Observation",
+    "Opening",
     "Refusal",
     "Release",
+    "Retirement",
     "Run",
     "Skipped",
     "Span",
+    "Touch",
     "Window",
 ]
 
@@ -137,6 +140,15 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     received: int | None = None
 
 
+class Retirement(msgspec.Struct, frozen=True):
+    """The operator's word at ``t`` that a host has an environment no more."""
+
+    host: str
+    environment: str
+    idx: int
+    t: int
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """A sealed release. ``idx`` None: keys of it were released, but its seal is not in this ledger."""
 
@@ -163,7 +175,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may open a dataset; ``host`` None: every host of ``party``."""
+    """Who may open a dataset; ``host`` None: every host of ``party``. ``revoked``: the entry that ended it at ``until``."""
 
     grant: str
     party: str
@@ -175,6 +187,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     idx: int
     t: int
+    revoked: int | None = None
 
 
 class KeyRelease(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +205,30 @@ class KeyRelease(msgspec.Struct, frozen=True, kw_only=True):
     grant: str
     purpose: str = ""
     until: int
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """A key release by its place, its time and the end of its lease."""
+
+    idx: int
+    t: int
+    until: int
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True):
+    """The key releases of one release to one host that met its times, summed.
+
+    ``held``: they met times in which the host held the thing; else times in which it may have. ``kind``: ``opened`` in
+    them, or a ``lease`` that ran into them. ``told`` are the first of them in order of time, ``last`` is the last.
+    """
+
+    host: str
+    release: str
+    held: bool
+    kind: Literal["opened", "lease"]
+    count: int
+    told: tuple[Opening, ...]
+    last: Opening
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +330,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     ``now`` is the time of the question; ``size`` and ``root`` (base64) are the checkpoint that the answer stands
     on. ``incident`` are the advisory ids of one connected group. ``window`` is the span in force and
     ``window_source`` says whose it is; None: no source claims a window.
+
+    ``touches`` None: ``key_releases`` are all that there are. Else there are too many: ``touches`` has the sums of those
+    that met the times in question, ``key_releases`` only some of them, ``first_opened`` when the first one left to a host, and
+    ``opened_pairs`` which releases each host in question ever opened.
     """
 
     now: int
@@ -310,6 +351,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     releases: tuple[Release, ...] = ()
     grants: tuple[Grant, ...] = ()
     key_releases: tuple[KeyRelease, ...] = ()
+    touches: tuple[Touch, ...] | None = None
+    first_opened: tuple[tuple[str, int], ...] = ()
+    opened_pairs: tuple[tuple[str, str], ...] = ()
+    retirements: tuple[Retirement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     holds: tuple[Hold, ...] = ()
     decisions: tuple[Decision, ...] = ()

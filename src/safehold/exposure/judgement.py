@@ -43,13 +43,15 @@ def judge(case: Case) -> Judgement:
     """The judgement of a case. The same case gives the same judgement."""
     presences = find_presences(case)
     pairs = find_pairs(case, presences)
-    judged = (_judge(case, release, pairs) for release in case.releases)
+    by_release = dict[str, list[Pair]]()
+    for pair in pairs:
+        by_release.setdefault(pair.release, []).append(pair)
+    judged = (_judge(case, release, by_release.get(release.release, [])) for release in case.releases)
     order = sorted(judged, key=lambda one: (one.release.dataset, one.release.version, one.release.release))
     return Judgement(presences=presences, pairs=pairs, releases=tuple(order))
 
 
-def _judge(case: Case, release: Release, pairs: tuple[Pair, ...]) -> Judged:
-    own = [pair for pair in pairs if pair.release == release.release]
+def _judge(case: Case, release: Release, own: list[Pair]) -> Judged:
     unplaced = _sealed_out_of_sight(case, release)
     verdict = worst([pair.verdict for pair in own] + (["unknown"] if unplaced else []), "not_held")
     decisive = [pair for pair in own if pair.verdict == verdict]

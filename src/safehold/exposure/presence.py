@@ -72,6 +72,13 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
         return merge_spans(run.outer for run in self.runs)
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """A host, and since when it can have had keys or data."""
+
+    host: Host
+    since: int
+
+
 class _Environment(msgspec.Struct, frozen=True):
     """One environment's part of a presence."""
 
@@ -143,22 +150,27 @@ def find_presences(case: Case) -> tuple[Presence, ...]:
     by_host = dict[str, list[Observation]]()
     for observation in case.observations:
         by_host.setdefault(observation.host, []).append(observation)
+    known = _known_from(case)
     return tuple(
-        _find_presence(case, host, by_host.get(host.host, []), findings)
+        _find_presence(case, _Known(host, known[host.host]), by_host.get(host.host, []), findings)
         for host in sorted(case.hosts, key=lambda host: host.host)
     )
 
 
 def _find_presence(
-    case: Case, host: Host, observations: Sequence[Observation], findings: dict[str, tuple[Finding, ...]]
+    case: Case, known: _Known, observations: Sequence[Observation], findings: dict[str, tuple[Finding, ...]]
 ) -> Presence:
-    begin = min([_known_from(case, host), *(min(one.since, _seen_until(one, case.now)) for one in observations)])
+    host = known.host
+    begin = min([known.since, *(min(one.since, _seen_until(one, case.now)) for one in observations)])
     by_environment = dict[str, list[Observation]]()
     for observation in observations:
         by_environment.setdefault(observation.environment, []).append(observation)
-    judged = [_judge(case, host, begin, own, findings) for _, own in sorted(by_environment.items())]
+    judged = [
+        _judge(_while_there(case, host, name, own), known, begin, own, findings)
+        for name, own in sorted(by_environment.items())
+    ]
     if not judged:
-        judged = [_judge(case, host, begin, [], findings)]
+        judged = [_judge(case, known, begin, [], findings)]
     runs = tuple(run for environment in judged for run in environment.runs)
     held = merge_spans(run.outer for run in runs)
     unknown = _without(merge_spans(span for environment in judged for span in environment.unknown), held)
@@ -176,15 +188,30 @@ def _find_presence(
     )
 
 
-def _known_from(case: Case, host: Host) -> int:
-    """Since when the host can have had keys or data, and so since when silence of it counts."""
-    times = [host.t, *(released.t for released in case.key_releases if released.host == host.host)]
-    return min(times + [release.t for release in case.releases if release.host == host.host])
+def _while_there(case: Case, host: Host, environment: str, own: Sequence[Observation]) -> Case:
+    """The case until an environment was retired, if nothing of that name was reported afterwards.
+
+    What was not seen before that stays unknown. One that reports again is judged as if it had always been there.
+    """
+    gone = [one for one in case.retirements if (one.host, one.environment) == (host.host, environment)]
+    if not gone or any(observation.idx > gone[-1].idx for observation in own) or gone[-1].t >= case.now:
+        return case
+    return msgspec.structs.replace(case, now=max(gone[-1].t, min(observation.since for observation in own)))
+
+
+def _known_from(case: Case) -> dict[str, int]:
+    """Since when each host can have had keys or data, and so since when silence of it counts."""
+    known = {host.host: host.t for host in case.hosts}
+    times = [(released.host, released.t) for released in case.key_releases]
+    times += [(release.host, release.t) for release in case.releases if release.host is not None]
+    for host, t in (*times, *case.first_opened):
+        known[host] = min(t, known.get(host, t))
+    return known
 
 
 def _judge(
     case: Case,
-    host: Host,
+    known: _Known,
     begin: int,
     observations: Sequence[Observation],
     findings: dict[str, tuple[Finding, ...]],
@@ -194,13 +221,13 @@ def _judge(
         span
         for observation in observations
         if observation.readable and observation.inventory not in findings
-        for span in _clean_evidence(host, observation, case.now)
+        for span in _clean_evidence(known.host, observation, case.now)
     )
     # Where two reports contradict each other, the bad one is believed: the clean one bounds nothing there.
     clean = _without(clean, merge_spans(_bad_evidence(observation, case.now) for observation in bad))
     runs = _held_runs(case, begin, bad, clean, findings)
     seen = merge_spans((*clean, *(_bad_evidence(observation, case.now) for observation in bad)))
-    unobserved, unknown = _unobserved(case, host, seen)
+    unobserved, unknown = _unobserved(case, known, seen)
     return _Environment(runs, unknown, unobserved, seen[-1].end if seen else None)
 
 
@@ -288,9 +315,9 @@ def _held_run(
     )
 
 
-def _unobserved(case: Case, host: Host, seen: Sequence[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def _unobserved(case: Case, known: _Known, seen: Sequence[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """All unobserved spans, and of them the parts that may hide the thing."""
-    start = min(_known_from(case, host), case.now)
+    host, start = known.host, min(known.since, case.now)
     if not seen:
         # Nothing was ever seen: unknown however short the time, since there is no evidence to be near to.
         begin = start if case.window is None else min(max(start, case.window.start), case.now)

@@ -22,8 +22,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from safehold.exposure.credentials import Usable, find_grants, usable_times
-from safehold.exposure.facts import Case, Grant, Host, KeyRelease, Release, Span
+from safehold.exposure.credentials import Rights, Usable
+from safehold.exposure.facts import Case, Grant, Host, KeyRelease, Release, Span, Touch
 from safehold.exposure.lateral import Target, find_targets, opens_release, opens_through_host
 from safehold.exposure.presence import Presence
 from safehold.exposure.verdict import Verdict
@@ -69,8 +69,21 @@ class _Meeting(msgspec.Struct, frozen=True):
     release: Release
     key_releases: tuple[KeyRelease, ...]
     grants: tuple[tuple[Grant, tuple[Usable, ...]], ...]
+    touches: tuple[Touch, ...] | None = None
     lateral: tuple[Way, ...] = ()
     lateral_possible: tuple[Way, ...] = ()
+
+    @property
+    def is_one(self) -> bool:
+        """Whether anything is between the two at all."""
+        return bool(
+            self.key_releases
+            or self.grants
+            or self.touches
+            or self.sealed_here
+            or self.lateral
+            or self.lateral_possible
+        )
 
     @property
     def sealed_here(self) -> bool:
@@ -83,28 +96,65 @@ def find_pairs(case: Case, presences: Iterable[Presence]) -> tuple[Pair, ...]:
     opened = dict[tuple[str, str], list[KeyRelease]]()
     for released in sorted(case.key_releases, key=lambda released: (released.t, released.idx)):
         opened.setdefault((released.host, released.release), []).append(released)
-    pairs = list[Pair]()
+    touched = dict[tuple[str, str], list[Touch]]()
+    for touch in case.touches or ():
+        touched.setdefault((touch.host, touch.release), []).append(touch)
+    met = dict[str, list[str]]()
+    for name, release_id in (*opened, *touched, *case.opened_pairs):
+        met.setdefault(name, []).append(release_id)
+    book, ever, pairs = _Book(case), set(case.opened_pairs), list[Pair]()
     for presence in presences:
+        if case.touches is not None and presence.verdict == "not_held":
+            continue  # among so many, pairs that cannot change a verdict are left out
         host = hosts[presence.host]
         held = find_targets(case, host.host, presence.held) if presence.held else ()
         unseen = find_targets(case, host.host, presence.unknown) if presence.unknown else ()
-        for release in case.releases:
-            grants = tuple(
-                (grant, usable_times(case, host, release, grant)) for grant in find_grants(case, host, release)
-            )
+        granted = book.rights.of_host(host)
+        for release in book.candidates(host, granted, met.get(host.host, ()), whole=bool(held or unseen)):
+            grants = book.rights.usable(host, release, granted.get(release.dataset, ()))
             ways, possible = _lateral(case, hosts, release, held)
             beside = _lateral(case, hosts, release, unseen) if unseen else ((), ())
-            own = tuple(opened.get((host.host, release.release), ()))
-            meeting = _Meeting(host, release, own, grants, ways, (*possible, *beside[0], *beside[1]))
-            if meeting.key_releases or grants or meeting.sealed_here or meeting.lateral or meeting.lateral_possible:
+            key = (host.host, release.release)
+            meeting = _Meeting(
+                host=host, release=release, key_releases=tuple(opened.get(key, ())), grants=grants,
+                touches=None if case.touches is None else tuple(touched.get(key, ())), lateral=ways,
+                lateral_possible=(*possible, *beside[0], *beside[1]),
+            )  # fmt: skip
+            if meeting.is_one or key in ever:
                 pairs.append(_judge(meeting, presence))
     return tuple(sorted(pairs, key=lambda pair: (pair.host, pair.release)))
 
 
+class _Book:
+    """The releases of a case by dataset, by the host that sealed them and by digest."""
+
+    def __init__(self, case: Case) -> None:
+        self.rights = Rights(case)
+        self._all = case.releases
+        self._by_dataset = dict[str, list[Release]]()
+        self._by_host = dict[str, list[Release]]()
+        self._by_digest = {release.release: release for release in case.releases}
+        for release in case.releases:
+            self._by_dataset.setdefault(release.dataset, []).append(release)
+            if release.host is not None:
+                self._by_host.setdefault(release.host, []).append(release)
+
+    def candidates(
+        self, host: Host, datasets: Iterable[str], opened: Iterable[str], *, whole: bool
+    ) -> Iterable[Release]:
+        """Releases that may have to do with a host: granted, sealed there, opened; all where credentials lead further."""
+        if whole:
+            return self._all
+        found = [release for dataset in datasets for release in self._by_dataset.get(dataset, ())]
+        found += self._by_host.get(host.host, [])
+        found += [self._by_digest[release] for release in opened]
+        return {release.release: release for release in found}.values()
+
+
 def _judge(meeting: _Meeting, presence: Presence) -> Pair:
-    ways = _find_ways(meeting, presence.held) + meeting.lateral
+    ways = _find_ways(meeting, presence.held, held=True) + meeting.lateral
     known = {(way.kind, way.entries) for way in ways}
-    maybe = _find_ways(meeting, presence.unknown) + meeting.lateral_possible
+    maybe = _find_ways(meeting, presence.unknown, held=False) + meeting.lateral_possible
     possible = tuple(way for way in maybe if (way.kind, way.entries) not in known)
     entries = {entry for way in (*ways, *possible) for entry in way.entries}
     if ways:
@@ -165,9 +215,11 @@ def _within(at: int, spans: Sequence[Span]) -> bool:
     return any(span.start <= at <= span.end for span in spans)
 
 
-def _find_ways(meeting: _Meeting, spans: Sequence[Span]) -> tuple[Way, ...]:
+def _find_ways(meeting: _Meeting, spans: Sequence[Span], *, held: bool) -> tuple[Way, ...]:
     ways = list[Way]()
-    for released in meeting.key_releases:
+    for touch in meeting.touches or ():
+        ways += _summed(touch) if touch.held == held else ()
+    for released in meeting.key_releases if meeting.touches is None else ():
         if _within(released.t, spans):
             ways.append(_opened(released))
         elif any(released.t < span.start < released.until for span in spans):
@@ -180,6 +232,23 @@ def _find_ways(meeting: _Meeting, spans: Sequence[Span]) -> tuple[Way, ...]:
             if touched and meeting.release.t < time.end:
                 ways.append(_credential(meeting, grant, time, touched))
     return tuple(ways)
+
+
+def _summed(touch: Touch) -> list[Way]:
+    """Key releases of which there are too many to tell all: the first one by one, then how many more, and the last."""
+    ways = list[Way]()
+    for one in touch.told:
+        words = f"opened by key release #{one.idx} of {time_words(one.t)}"
+        if touch.kind == "lease":
+            words = f"the lease of key release #{one.idx} of {time_words(one.t)} was still alive (until {time_words(one.until)})"
+        ways.append(Way(kind=touch.kind, words=words, entries=(one.idx,), start=one.t, end=one.until, key_releases=1))
+    more, last = touch.count - len(touch.told), touch.last
+    if more > 0:
+        words = f"{count_words(more, 'more key release')}, the last #{last.idx} of {time_words(last.t)}"
+        ways.append(
+            Way(kind=touch.kind, words=words, entries=(last.idx,), start=last.t, end=last.until, key_releases=more)
+        )
+    return ways
 
 
 def _opened(released: KeyRelease) -> Way:
@@ -218,6 +287,10 @@ def _sealed(release: Release) -> Way:
     )
 
 
+def _own_end(grant: Grant) -> str:
+    return "its own end" if grant.revoked is None else f"revoked by #{grant.revoked}"
+
+
 def _credential(meeting: _Meeting, grant: Grant, time: Usable, touched: Sequence[Span]) -> Way:
     start = max(time.start, meeting.release.t, min(span.start for span in touched))
     by_it = [
@@ -234,8 +307,9 @@ def _credential(meeting: _Meeting, grant: Grant, time: Usable, touched: Sequence
         used = "the ledger shows no key released by it in that time; the host had " + (
             "opened it before" if before else "never opened it before"
         )
-    ended = f"hold #{time.hold.placed_idx} was placed" if time.hold else "its own end"
-    hold = () if time.hold is None else (time.hold.placed_idx,)
+    ended = f"hold #{time.hold.placed_idx} was placed" if time.hold else _own_end(grant)
+    hold: tuple[int, ...] = () if time.hold is None else (time.hold.placed_idx,)
+    hold += () if time.hold is not None or grant.revoked is None else (grant.revoked,)
     return Way(
         kind="credential",
         words=f"grant {grant.grant} #{grant.idx} was in reach, usable until {time_words(time.end)} ({ended}): {used}",

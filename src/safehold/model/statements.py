@@ -42,6 +42,7 @@ from safehold.model.ids import (
 from safehold.model.statement import Statement
 from safehold.model.statements_access import AccessStatement
 from safehold.model.statements_inventory import (
+    AdvisoriesSynced,
     AdvisoryRecorded,
     AffectedClaim,
     FindingRecorded,
@@ -49,6 +50,7 @@ from safehold.model.statements_inventory import (
     InventoryConfirmed,
     InventoryRecorded,
     LatentRecorded,
+    SourceTrusted,
     WindowClaim,
 )
 from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
@@ -67,6 +69,7 @@ __all__ = [
     "STATEMENT_TYPES",
     "AdoptionRemoved",
     "AdoptionSealed",
+    "AdvisoriesSynced",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
@@ -101,6 +104,7 @@ __all__ = [
     "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
+    "SourceTrusted",
     "Statement",
     "SubjectCount",
     "Unknown",
@@ -301,6 +305,8 @@ AnyStatement = (
     | AccessStatement
     | LatentRecorded
     | IndicatorsRecorded
+    | SourceTrusted
+    | AdvisoriesSynced
     | EvidenceRecorded
     | CredentialNoted
     | ClockNoted

@@ -22,7 +22,7 @@ FALLBACK: Final = "provider logs"
 def answer(case: Case, judgement: Judgement) -> Answer:
     """*yes*: a use is on record; *no*: only grants were in reach, and no key left by one; else *unknown*."""
     lives, blind = lives_of(case, judgement), without_record(case, judgement)
-    reply, verdict, summary = _summary(judgement, lives, blind)
+    reply, verdict, summary = _summary(judgement, lives, blind, whole=case.touches is None)
     return Answer(
         number=NUMBER,
         question=QUESTION,
@@ -48,7 +48,9 @@ def _row(life: Life) -> tuple[str, ...]:
     return (life.name, f"{place} {life.rank}", time_words(life.start), used, revoked, time_words(life.dead), entries)
 
 
-def _summary(judgement: Judgement, lives: tuple[Life, ...], blind: list[str]) -> tuple[Reply, Verdict | None, str]:
+def _summary(
+    judgement: Judgement, lives: tuple[Life, ...], blind: list[str], *, whole: bool
+) -> tuple[Reply, Verdict | None, str]:
     used = [life for life in lives if life.uses]
     alive = [life.name for life in lives if life.ended is None]
     rest = f" Not revoked: {list_words(alive)}." if alive else " All are revoked or have ended." if lives else ""
@@ -56,7 +58,7 @@ def _summary(judgement: Judgement, lives: tuple[Life, ...], blind: list[str]) ->
     if used:
         uses = sum(len(life.uses) for life in used)
         return "yes", "exposed", f"{count_words(uses, 'use')} of {list_words([life.name for life in used])}.{rest}"
-    if blind or any(life.kind == "noted" for life in lives) or not judgement.presences:
+    if blind or any(life.kind == "noted" for life in lives) or not judgement.presences or (lives and not whole):
         return "unknown", "unknown", f"No use is on record, and the record is not complete.{rest}"
     if lives:
         return "no", "held", f"No key left by a grant that was in reach.{rest}"

@@ -37,7 +37,10 @@ def answer(case: Case, judgement: Judgement) -> Answer:
         table=Table(("release", "host", "verdict", "by what", "evidence"), rows),
         evidence=entries_of(*(judged.entries for judged in (*exposed, *unknown))),
         coverage=coverage_of(case, judgement)
-        + " Key releases are complete: no key leaves without an entry. Copies made outside are not in the ledger.",
+        + " Key releases are complete: no key leaves without an entry. Copies made outside are not in the ledger."
+        + (
+            "" if case.touches is None else " There are too many to tell each: the first are told, the rest is counted."
+        ),
         fallback=FALLBACK,
     )
 

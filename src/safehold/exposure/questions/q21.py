@@ -21,8 +21,11 @@ def answer(case: Case, judgement: Judgement) -> Answer:
     """Always *unknown* here: no mark was recorded. The table names every host that had an affected release."""
     affected = (*judgement.releases_with("exposed"), *judgement.releases_with("unknown"))
     rows, entries = list[tuple[str, ...]](), list[int]()
+    opened = dict[str, dict[str, list[int]]]()
+    for one in case.key_releases:
+        opened.setdefault(one.release, {}).setdefault(one.host, []).append(one.idx)
     for judged in affected:
-        for host, words, own in _holders(case, judged):
+        for host, words, own in _holders(opened.get(judged.release.release, {}), judged):
             rows.append((judged.release.name, VERDICT_WORDS[judged.verdict], host, words, entries_words(own)))
             entries += own
     hosts = len({row[2] for row in rows})
@@ -43,15 +46,11 @@ def answer(case: Case, judgement: Judgement) -> Answer:
     )
 
 
-def _holders(case: Case, judged: Judged) -> list[tuple[str, str, list[int]]]:
+def _holders(opened: dict[str, list[int]], judged: Judged) -> list[tuple[str, str, list[int]]]:
     """Hosts that had the plaintext: who sealed it, and who got keys."""
     found = list[tuple[str, str, list[int]]]()
     release = judged.release
     if release.host is not None and release.idx is not None:
         found.append((release.host, f"sealed there {time_words(release.t)}", [release.idx]))
-    opened = dict[str, list[int]]()
-    for one in case.key_releases:
-        if one.release == release.release:
-            opened.setdefault(one.host, []).append(one.idx)
     found += [(host, count_words(len(entries), "key release"), entries) for host, entries in sorted(opened.items())]
     return found

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from safehold.exposure.credentials import find_grants, usable_times
-from safehold.exposure.facts import Case
+from safehold.exposure.credentials import Rights
+from safehold.exposure.facts import Case, Release
 from safehold.exposure.judgement import Judgement
 from safehold.exposure.lateral import credentials_in_reach
 from safehold.exposure.presence import Presence
@@ -48,9 +48,9 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 def lives_of(case: Case, judgement: Judgement) -> tuple[Life, ...]:
     """Credentials in reach of the hosts that held the thing, in the order of rotation."""
-    found = list[Life]()
+    found, book = list[Life](), _Book(case)
     for presence in judgement.hosts_with("held"):
-        found += _noted(case, presence) + _grants(case, presence)
+        found += _noted(case, presence) + _grants(case, presence, book)
     return tuple(sorted(found, key=lambda one: (RANKS.index(one.rank), one.name, one.host)))
 
 
@@ -85,13 +85,26 @@ def _noted(case: Case, presence: Presence) -> list[Life]:
     return lives
 
 
-def _grants(case: Case, presence: Presence) -> list[Life]:
+class _Book:
+    """What is looked up for each host: it, its grants, the releases of a dataset, the uses of a grant."""
+
+    def __init__(self, case: Case) -> None:
+        self.rights = Rights(case)
+        self.hosts = {host.host: host for host in case.hosts}
+        self.releases = dict[str, list[Release]]()
+        self.uses = dict[str, list[tuple[int, int]]]()
+        for release in case.releases:
+            self.releases.setdefault(release.dataset, []).append(release)
+        for one in case.key_releases:
+            self.uses.setdefault(one.grant, []).append((one.t, one.idx))
+
+
+def _grants(case: Case, presence: Presence, book: _Book) -> list[Life]:
     """Grants that were usable on this host while the thing was there."""
-    hosts = {host.host: host for host in case.hosts}
-    lives = dict[str, Life]()
-    for release in case.releases:
-        for grant in find_grants(case, hosts[presence.host], release):
-            times = usable_times(case, hosts[presence.host], release, grant)
+    lives, host = dict[str, Life](), book.hosts[presence.host]
+    granted = book.rights.of_host(host)
+    for release in (one for dataset in granted for one in book.releases.get(dataset, ())):
+        for grant, times in book.rights.usable(host, release, granted[release.dataset]):
             touched = [
                 (time, span)
                 for time in times
@@ -102,8 +115,9 @@ def _grants(case: Case, presence: Presence) -> list[Life]:
                 continue
             time, span = touched[0]
             start = max(time.start, span.start)
-            uses = tuple((one.t, one.idx) for one in case.key_releases if one.grant == grant.grant and one.t >= start)
+            uses = tuple(use for use in book.uses.get(grant.grant, ()) if use[0] >= start)
             hold = time.hold
+            ends = [hold.placed_idx] if hold else [] if grant.revoked is None else [grant.revoked]
             lives[grant.grant] = Life(
                 name=grant.grant,
                 kind="grant",
@@ -111,10 +125,10 @@ def _grants(case: Case, presence: Presence) -> list[Life]:
                 host=presence.host,
                 start=start,
                 uses=uses,
-                revoked=hold.placed_t if hold else None,
+                revoked=hold.placed_t if hold else grant.until if grant.revoked is not None else None,
                 dead=grant.until if hold is None and grant.until <= case.now else None,
-                actions=(hold.hold,) if hold else (),
+                actions=(hold.hold,) if hold else () if grant.revoked is None else (f"revocation #{grant.revoked}",),
                 proven=hold is not None or grant.until <= case.now,
-                entries=(grant.idx, *((hold.placed_idx,) if hold else ()), *(idx for _, idx in uses)),
+                entries=(grant.idx, *ends, *(idx for _, idx in uses)),
             )
     return [lives[name] for name in sorted(lives)]

@@ -27,7 +27,7 @@ from safehold.ledger.segments.verified import VerifiedFile, check_ranges, rechec
 from safehold.model.errors import InputInvalid, NotFound, Refused, SafeholdError
 from safehold.model.statements import SegmentSealed
 
-__all__ = ["Answer", "QueryLimits", "Window", "run_query"]
+__all__ = ["Answer", "Beside", "Offer", "QueryLimits", "Window", "run_query"]
 
 _LOCKED: Final = {
     "enable_external_access": "false",
@@ -71,6 +71,21 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 10_000
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A small table of the asker's own, for joining: ``columns`` as name and type (text, integer, boolean), then rows."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a query may see: ``tables`` of the ledger (only their segments are read) and the asker's own ``beside``."""
+
+    tables: tuple[SegmentTable, ...] = SEGMENT_TABLES
+    beside: tuple[Beside, ...] = ()
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Columns and rows; ``more`` if there were more rows than allowed. ``size`` is that of the ledger.
 
@@ -85,8 +100,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     tail: int
 
 
-def run_query(segments: Segments, sql: str, window: Window, limits: QueryLimits) -> Answer:
-    """Answer one ``SELECT`` over ``entry`` and ``key_release``.
+_ALL: Final = Offer()
+
+
+def run_query(segments: Segments, sql: str, window: Window, limits: QueryLimits, offer: Offer = _ALL) -> Answer:
+    """Answer one ``SELECT`` over ``entry`` and ``key_release``, or over what is offered.
 
     Raises ``NotFound`` (``ledger.no_duckdb``) without the extra, ``InputInvalid`` (``ledger.query_statement``,
     ``ledger.query``), ``Refused`` (``ledger.query_outside``, ``ledger.query_memory``, ``ledger.query_time``), and
@@ -97,15 +115,18 @@ def run_query(segments: Segments, sql: str, window: Window, limits: QueryLimits)
         sealed = check_ranges(segments.sealed(view))
         size, tail = view.size(), sealed_end(sealed)
         entries = read_entries(view, tail, size)
-    wanted = [segment_of(entry) for entry in sealed if window.touches(segment_of(entry))]
+    all_sealed = [segment_of(entry) for entry in sealed]
+    wanted = [one for one in all_sealed if one.table in offer.tables and window.touches(one)]
     files = verify_files(segments.folder, sealed, wanted)
-    tails = {table: arrow_rows(table, entries) for table in SEGMENT_TABLES}
+    tails = {table: arrow_rows(table, entries) for table in offer.tables}
     with _connected(duckdb, limits) as connection, _plain_paths(segments.folder) as folder:
         statement = _one_select(duckdb, connection, sql)
         allowed = ", ".join(_quoted(folder / one.path.name) for one in files)
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_external_access = false")
-        for table in SEGMENT_TABLES:
+        for own in offer.beside:
+            connection.register(own.name, _arrow_beside(own))
+        for table in offer.tables:
             connection.register(f"{table}_tail", tails[table])
             connection.execute(_view(table, [one for one in files if one.segment.table == table], folder, window))
         connection.execute("SET lock_configuration = true")
@@ -114,6 +135,17 @@ def run_query(segments: Segments, sql: str, window: Window, limits: QueryLimits)
     given = tuple(rows[: limits.rows])
     more = len(rows) > limits.rows
     return Answer(columns=columns, rows=given, more=more, size=size, segments=len(files), tail=tail)
+
+
+def _arrow_beside(own: Beside) -> Any:
+    import pyarrow as pa  # late, as in form: whoever asks nothing does not pay for it
+
+    kinds = {"text": pa.string(), "integer": pa.int64(), "boolean": pa.bool_()}
+    schema = pa.schema([pa.field(name, kinds[kind]) for name, kind in own.columns])
+    columns: list[list[Any]] = [[row[place] for row in own.rows] for place in range(len(own.columns))]
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def _duckdb() -> ModuleType:
