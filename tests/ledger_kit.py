@@ -145,7 +145,7 @@ def one_of_each() -> dict[str, Statement]:
         a.AccessApproved(
             **common, dataset=dataset, host=host, member=member, approver=member, until=10, approval=digest("approval"),
         ),
-        a.EnvironmentRetired(**common, host=host, environment="ci", reason="gone"),
+        a.EnvironmentRetired(**common, host=host, environment="old", reason="gone"),
         a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
         a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),

@@ -39,7 +39,7 @@ from safehold.broker.http_form import (
 )
 from safehold.broker.lease_client import Lease, open_lease
 from safehold.broker.leases import LEASED_PATH, LeaseProof
-from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, LEASES_PATH, Proof, RequestSigner, sign_request
+from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, LEASES_PATH, Proof, RequestSigner, Signers, sign_request
 from safehold.broker.request import LeasedKeys, LeaseWish, SealedKeys, SealedLease
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.source import split_url
@@ -76,7 +76,7 @@ class Connection:
     def __init__(
         self,
         urls: Sequence[str],
-        signer: RequestSigner,
+        signer: RequestSigner | Signers,
         *,
         trust: Path | None = None,
         patience: Patience | None = None,
@@ -305,7 +305,7 @@ class _Broker:
 
 def connect(
     url: str,
-    host_key: RequestSigner | Path | str,
+    host_key: RequestSigner | Signers | Path | str,
     *,
     also: Sequence[str] = (),
     trust: Path | None = None,
@@ -313,7 +313,8 @@ def connect(
 ) -> Connection:
     """A connection to the broker at ``url``, and to those at ``also`` when it cannot serve.
 
-    ``host_key`` is the file of the host's SSH key, or a signer such as ``ledger.ssh_agent.AgentKey``. Nothing is sent yet.
+    ``host_key`` is the file of the host's SSH key, or a signer such as ``ledger.ssh_agent.AgentKey``, or
+    ``Signers`` of host and member. Nothing is sent yet.
     Raises what reading the key raises, and ``InputInvalid`` for an address that cannot be used.
     """
     signer = SigningKey.load(Path(host_key)) if isinstance(host_key, (str, Path)) else host_key

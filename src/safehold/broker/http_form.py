@@ -57,6 +57,7 @@ _INPUT: Final = re.compile(
     r'safehold=\("@method" "@path" "content-digest"\);created=([0-9]{1,15});nonce="([a-z0-9-]{1,64})"'
     r';keyid="(SHA256:[A-Za-z0-9+/]{43})";alg="ed25519"'
 )
+_MEMBER: Final = re.compile(r":([A-Za-z0-9+/]{86}==):")
 _SIGNATURE: Final = re.compile(r"safehold=:([A-Za-z0-9+/]{86}==):")
 _STATUS: Final[tuple[tuple[type[SafeholdError], int], ...]] = (
     (InputInvalid, 400),
@@ -212,7 +213,10 @@ def content_digest(body: bytes) -> str:
 def proof_headers(proof: Proof, body: bytes) -> dict[str, str]:
     """The headers that carry a proof."""
     parameters = f'created={proof.created};nonce="{proof.nonce}";keyid="{proof.key}";alg="ed25519"'
-    return {
+    more = {}
+    if proof.member_signature is not None:
+        more["Safehold-Member"] = f":{base64.b64encode(proof.member_signature).decode()}:"
+    return more | {
         "Content-Digest": content_digest(body),
         "Signature-Input": f'safehold=("@method" "@path" "content-digest");{parameters}',
         "Signature": f"safehold=:{base64.b64encode(proof.signature).decode()}:",
@@ -246,7 +250,19 @@ def parse_proof(headers: Mapping[str, str], body: bytes) -> Proof:
         raw = base64.b64decode(value.group(1), validate=True)
     except binascii.Error as error:
         raise InputInvalid("broker.proof_form", "the signature is not base64") from error
-    return Proof(created=int(created), nonce=RequestId(nonce), key=KeyId(key), signature=raw)
+    by_member = _member_signature(headers.get("safehold-member"))
+    return Proof(
+        created=int(created), nonce=RequestId(nonce), key=KeyId(key), signature=raw, member_signature=by_member
+    )
+
+
+def _member_signature(stated: str | None) -> bytes | None:
+    if stated is None:
+        return None
+    value = _MEMBER.fullmatch(stated)
+    if value is None:
+        raise InputInvalid("broker.proof_form", "the member's signature is not of its form", "sign as the host does")
+    return base64.b64decode(value.group(1))
 
 
 def status_of(error: SafeholdError) -> int:

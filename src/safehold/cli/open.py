@@ -11,12 +11,14 @@ import click
 
 from safehold.broker.client import KeyOrder
 from safehold.broker.connection import Connection
+from safehold.broker.proof import Signers
 from safehold.cli.context import session_of
 from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
 from safehold.cli.stores import fetched_folder, holds_files, named_release
+from safehold.ledger.keys import SigningKey
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
@@ -47,6 +49,9 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.option("--member", type=MEMBER, help="Who opens it.")
 @click.option("--key", type=click.Path(path_type=Path), help="The host's key; a .pub file: ssh-agent signs with it.")
 @click.option("--broker", "urls", multiple=True, metavar="URL", help="Ask a served broker; may be repeated.")
+@click.option(
+    "--member-key", type=click.Path(path_type=Path), help="The member's private key, where the policy asks for it."
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -57,6 +62,7 @@ def command(
     groups: str | None,
     purpose: str,
     member: MemberId | None,
+    member_key: Path | None,
     key: Path | None,
     urls: tuple[str, ...],
 ) -> None:
@@ -83,7 +89,8 @@ def command(
             member=member,
             grant=file.token,
         )
-        signer = request_signer(session, home, host, key)
+        by_host = request_signer(session, home, host, key)
+        signer = Signers(by_host, SigningKey.load(member_key) if member_key else None)
         broker = ending.enter_context(Connection(urls, signer)) if urls else home.broker(session.read_passphrase)
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:

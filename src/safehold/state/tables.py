@@ -21,7 +21,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 10
+PROJECTION_VERSION: Final = 11
 
 
 TABLES: Final[tuple[Table, ...]] = (

@@ -185,7 +185,13 @@ def _asked_subjects(view: View, host: HostId, asked: HoldsQuestion) -> list[Subj
 def _proof(call: Call) -> Proof | LeaseProof:
     if call.kind == "leased":
         return LeaseProof(call.signature)
-    return Proof(created=call.created, nonce=RequestId(call.nonce), key=KeyId(call.key), signature=call.signature)
+    return Proof(
+        created=call.created,
+        nonce=RequestId(call.nonce),
+        key=KeyId(call.key),
+        signature=call.signature,
+        member_signature=call.member or None,
+    )
 
 
 def _answered(answer: Answer) -> Outcome:

@@ -39,7 +39,8 @@ CallKind = Literal["keys", "lease", "leased", "inventory", "holds", "read", "sta
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One request. ``proof`` is what its headers claim: created, nonce, key id, signature; or the MAC alone, by a lease.
+    """One request. ``proof`` is what its headers claim: created, nonce, key id, signature, and the member's signature if
+    there is one; or the MAC alone, by a lease.
 
     ``name`` is the resource of a ``read``. What is claimed here is proven by the vault process and by nobody before it.
     """
@@ -51,6 +52,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     nonce: str = ""
     key: str = ""
     signature: bytes = b""
+    member: bytes = b""
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

@@ -161,7 +161,15 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 _SINGLE: Final = frozenset(
-    {"content-digest", "content-length", "content-type", "safehold-lease", "signature", "signature-input"}
+    {
+        "content-digest",
+        "content-length",
+        "content-type",
+        "safehold-lease",
+        "safehold-member",
+        "signature",
+        "signature-input",
+    }
 )
 
 
@@ -198,4 +206,5 @@ def _call_of(route: CallRoute, headers: dict[str, str], body: bytes) -> Call:
         except binascii.Error as error:
             raise InputInvalid("broker.proof_form", "the proof is not base64", "see the guide") from error
     proof = parse_proof(headers, body)
-    return Call(route.kind, body, "", proof.created, proof.nonce, proof.key, proof.signature)
+    by_member = proof.member_signature or b""
+    return Call(route.kind, body, "", proof.created, proof.nonce, proof.key, proof.signature, by_member)

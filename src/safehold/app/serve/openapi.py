@@ -22,6 +22,7 @@ _SIGNED: Final = (
         ),
         "What is signed (RFC 9421): these three components, the time in seconds, the request's id, the key's fingerprint.",
     ),
+    ("Safehold-Member", r"^:[A-Za-z0-9+/]{86}==:$", "Ed25519 by the named member's key, where the policy asks for it."),
     ("Signature", r"^safehold=:[A-Za-z0-9+/]{86}==:$", "Ed25519 by the host's SSH key (RFC 9421)."),
 )
 _LEASED: Final = (("Safehold-Lease", r"^[A-Za-z0-9+/]{43}=$", "HMAC-SHA-256 by the lease's session key."),)
@@ -65,7 +66,7 @@ def _post(route: CallRoute) -> dict[str, Any]:
             {
                 "name": name,
                 "in": "header",
-                "required": True,
+                "required": name != "Safehold-Member",
                 "description": said,
                 "schema": {"type": "string", "pattern": pattern},
             }
