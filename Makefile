@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench serve lock docs clean setup setup-serve setup-dev python
+.PHONY: help demo test check bench serve lock docs clean setup setup-serve setup-dev python interop nightly
 .NOTPARALLEL:
 export RECORDS ARGS TESTS HOME_DIR ORIGIN
 
@@ -35,6 +35,13 @@ serve: setup-serve  ## serve the broker of a home over HTTP; HOME_DIR=my-lab (ma
 docs: setup-dev  ## write the generated pages anew (docs/reference)
 	@$(BIN)/python -m tools.error_reference --write
 	@$(BIN)/python -m tools.command_reference --write
+
+interop: setup-dev  ## let another implementation read our trees and witness them (needs Python 3.12)
+	@$(BIN)/python -m tools.peers "$(PEER_PYTHON)"
+	@$(BIN)/python -m pytest tests/contract/ledger/test_another_implementation.py
+
+nightly: setup-dev  ## 10,000 power cuts, 200 kills: what `make test` does some hundreds of times
+	@NIGHTLY=1 $(BIN)/python -m pytest tests/faults/ledger/test_power_cuts.py tests/faults/ledger/test_killed.py
 
 lock: setup-dev  ## write requirements/*.txt anew; UPGRADE=1 moves to the latest versions
 	@$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)

@@ -197,6 +197,24 @@ class SqliteStore:
         """True: processes take turns in writing, and none leads."""
         return True
 
+    @property
+    def leads(self) -> bool:
+        """True: see ``lead``."""
+        return True
+
+    @property
+    def tenure(self) -> int:
+        """Always the same: who comes after another process sees it by the size."""
+        return 0
+
+    def release_lead(self) -> None:
+        """Nothing: each write is a turn of its own."""
+
+    def wait_until_asked(self, timeout: float) -> bool:
+        """Nobody asks: see ``lead``. Waits all the same."""
+        threading.Event().wait(timeout)
+        return False
+
     @contextmanager
     def read(self) -> Iterator[_Connection]:
         """One snapshot: see ``Store``. A block inside another one of the same thread sees the same snapshot."""

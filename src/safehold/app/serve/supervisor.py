@@ -30,6 +30,7 @@ __all__ = ["Serving", "serve"]
 
 _START_SECONDS: Final = 60
 _END_SECONDS: Final = 40
+_SEGMENTS_SECONDS: Final = 3600.0
 _PYTHON: Final = (sys.executable, "-I", "-B", "-m")
 
 
@@ -60,9 +61,29 @@ def serve(
         scheme = "https" if plan.certificate else "http"
         host = f"[{plan.host}]" if ":" in plan.host else plan.host
         told(Serving(f"{scheme}://{host}:{port}", vault.pid, front.pid))
+        threading.Thread(target=_keep_segments, args=(home, ending), name="segments", daemon=True).start()
         ended = _wait(ending, {"vault process": vault, "front": front})
     if ended:
         raise StorageFailed("serve.ended", f"the {ended} ended by itself", "see its last words above, then serve again")
+
+
+def _keep_segments(home: Path, ending: threading.Event) -> None:
+    """Once an hour seal what is due for queries, in a process of its own: it needs a library that the vault must not load.
+
+    A run that fails harms nothing, and the next tries again: entries are where they were.
+    """
+    command = [sys.executable, "-I", "-B", "-c", "from safehold.app.main import main; main()"]
+    command += ["--home", str(home.absolute()), "log", "segment", "--due"]
+    while not ending.wait(_SEGMENTS_SECONDS):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_SEGMENTS_SECONDS,
+                check=False,
+            )
 
 
 def _wait(ending: threading.Event, processes: dict[str, subprocess.Popen[bytes]]) -> str:

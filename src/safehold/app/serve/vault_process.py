@@ -44,14 +44,14 @@ class VaultServer:
         self._open: set[socket.socket] = set()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self._ending = threading.Event()
+        self.ending = threading.Event()
         self._listener = _listen(folder)
 
     def run(self) -> None:
         """Accept until ``end`` is called; then wait for the frames that are being answered."""
         ticker = threading.Thread(target=self._tick, name="tick", daemon=True)
         ticker.start()
-        while not self._ending.is_set():
+        while not self.ending.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
@@ -64,7 +64,7 @@ class VaultServer:
 
     def end(self) -> None:
         """Stop taking frames. Safe from a signal's handler: it takes no lock that ``run`` may hold."""
-        self._ending.set()
+        self.ending.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -102,7 +102,7 @@ class VaultServer:
             self._room.release()
 
     def _tick(self) -> None:
-        while not self._ending.wait(_TICK_SECONDS):
+        while not self.ending.wait(_TICK_SECONDS):
             with contextlib.suppress(SafeholdError):  # a full disk now is tried again at the next tick
                 self._desk.tick()
 
@@ -157,6 +157,7 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.end())
         threading.Thread(target=_watch_input, args=(server,), name="input", daemon=True).start()
+        threading.Thread(target=_lend, args=(home, server.ending), name="lend", daemon=True).start()
         sys.setswitchinterval(0.001)  # frames are short: a thread that returns from the disk must not wait 5 ms
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -165,6 +166,15 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
     finally:
         home.close()
     return 0
+
+
+def _lend(home: Home, ending: threading.Event) -> None:
+    """Hand the ledger's lead over, between two commits, to another process that asks for it (PostgreSQL alone asks)."""
+    while not ending.is_set():
+        try:
+            home.log.keep_lead_for_others(ending)
+        except SafeholdError:
+            ending.wait(_TICK_SECONDS)
 
 
 def _read_line() -> bytes:
