@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.broker_kit import make_world  # noqa: E402 - the tests' kits lie beside this folder
-from tests.mutated_kit import Mutator, is_answered_well, schema_cases  # noqa: E402 - as above
-from tests.serve_kit import Place  # noqa: E402 - as above
+from tests.mutated_kit import Mutator, is_answered_well, schema_cases  # noqa: E402 - the path is set above
+from tests.serve_kit import Place  # noqa: E402 - the path is set above
 
 __all__ = ["main"]
 
