@@ -37,6 +37,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "drill": ("safehold.cli.drill", "Try stolen tokens and keys on a throw-away home; show that all are refused."),
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),
+    "serve": ("safehold.cli.serve", "Serve the broker over HTTP."),
     "adopt": ("safehold.cli.adopt", "Adopt data that lies unsealed; seal it where it lies."),
     "store": ("safehold.cli.store", "Check a store of releases; clear what no release names."),
     "agent": ("safehold.cli.agent", "Sweep this host: environments, caches, credentials in reach."),

@@ -62,6 +62,7 @@ from safehold.model.statements_outside import (
     ReleaseChecked,
 )
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
+from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "ModelDeclared",
     "NoticeSent",
     "PartyRegistered",
+    "RefusalsCounted",
     "ReleaseChecked",
     "ReleaseSealed",
     "ReleaseStored",
@@ -317,6 +319,7 @@ AnyStatement = (
     | AdoptionRemoved
     | ResponsePlanned
     | ResponseProven
+    | RefusalsCounted
 )
 
 

@@ -51,6 +51,7 @@ FIELDS: dict[type[Statement], dict[str, Any]] = {
     s.LedgerRestored: {
         "size": st.integers(1, 9), "root": TEXT, "taken": TIMES, "witnessed": _maybe(st.integers(1, 9)), "reason": TEXT,
     },
+    s.RefusalsCounted: {"code": TEXT, "count": TIMES, "since": TIMES, "until": TIMES},
     s.PartyRegistered: {"party": PARTIES, "role": st.sampled_from(["lab", "supplier"]), "title": TEXT, "key": TEXT},
     s.MemberRegistered: {"member": MEMBERS, "party": PARTIES},
     s.HostRegistered: {"host": HOSTS, "party": PARTIES, "key": TEXT, "expected_every": TIMES},
