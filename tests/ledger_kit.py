@@ -166,6 +166,8 @@ def one_of_each() -> dict[str, Statement]:
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.ReleaseRetired(**common, release=release, reason="replaced"),
+        s.ReleaseErased(**common, release=release, keys=4, kept=1, shared=(digest("next"),), reason="asked for"),
         s.LatentRecorded(
             **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
             name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",

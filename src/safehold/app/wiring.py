@@ -22,6 +22,7 @@ A home is made under a temporary name and renamed: it is there entirely or not a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -160,6 +161,19 @@ class Home:
 
     def _host_key_path(self, host: HostId) -> Path:
         return self.path / "keys" / "hosts" / host
+
+    def key_store(self) -> KeyStore:
+        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
+        if self._key_store is None:
+            self._key_store = KeyStore(self.path / "keys.db")
+        return self._key_store
+
+    def cut_key(self, dataset: DatasetId) -> bytes:
+        """The dataset's secret for cutting (``vault.cut``). One that is lost costs a release that shares little."""
+        path = self.path / "keys" / "cut"
+        if not path.exists():  # a home that was made before there was one
+            _write_secret(path, secrets.token_bytes(32))
+        return hashlib.blake2b(dataset.encode(), key=_read_secret(path), person=b"safehold cut key").digest()
 
     def release_folder(self, dataset: DatasetId, version: int) -> Path:
         """Where a release is, or will be."""
@@ -329,7 +343,7 @@ def _fill(folder: Path, origin: str, passphrase: str, store: str | None) -> None
         made.mkdir(mode=0o700)
     signer = SigningKey.generate()
     signer.save(keys / "ledger")
-    for name in ("grants", "people"):
+    for name in ("grants", "people", "cut"):
         _write_secret(keys / name, secrets.token_bytes(32))
     PassphraseKek.create(folder / "kek.json", passphrase)
     file = _HomeFile(form=_FORM, origin=origin, verifier=NoteVerifier(origin, signer.public).text, store=store)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from safehold.ledger.storage import Entry
     from safehold.ledger.witnessed import WitnessedSizes
     from safehold.registry import People, Registry
+    from safehold.vault.keystore import KeyStore
     from safehold.vault.store import Store
     from safehold.vault.wrapped import WrappedKeys
 
@@ -109,6 +110,14 @@ class Home(Protocol):
 
     def new_host_key(self, host: HostId) -> SigningKey:
         """Make and keep an SSH key for a host."""
+        ...
+
+    def key_store(self) -> KeyStore:
+        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
+        ...
+
+    def cut_key(self, dataset: DatasetId) -> bytes:
+        """The dataset's secret for cutting releases into parts."""
         ...
 
     def release_folder(self, dataset: DatasetId, version: int) -> Path:

@@ -61,6 +61,7 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_releases import ReleaseErased, ReleaseRetired
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
@@ -98,6 +99,8 @@ __all__ = [
     "PartyRegistered",
     "RefusalsCounted",
     "ReleaseChecked",
+    "ReleaseErased",
+    "ReleaseRetired",
     "ReleaseSealed",
     "ReleaseStored",
     "ResponsePlanned",
@@ -320,6 +323,8 @@ AnyStatement = (
     | ResponsePlanned
     | ResponseProven
     | RefusalsCounted
+    | ReleaseRetired
+    | ReleaseErased
 )
 
 
