@@ -26,6 +26,7 @@ from safehold.inventory.agent_file import write_agent
 from safehold.inventory.sweeps import take_spool
 from safehold.model.errors import InputInvalid, Refused
 from safehold.model.ids import DatasetId, GroupName, HostId, Purpose, parse_group_name, party_of
+from safehold.model.statements import SubjectCount
 from safehold.readers import Opening, open_with_broker
 from safehold.state.standing import resolve_release
 from safehold.vault.output import Written, write_records
@@ -64,6 +65,13 @@ class DemoHost(msgspec.Struct):
     swept: int
     last_sweep: int = 0
     silent: tuple[int, int] | None = None
+
+
+_PEOPLE: Final = (
+    SubjectCount(category="writer", jurisdiction="DE", count=14),
+    SubjectCount(category="checker", jurisdiction="FR", count=3),
+)
+"""Who wrote and checked the demo's records, as a supplier would count them."""
 
 
 class World:
@@ -148,7 +156,9 @@ class World:
         groups: dict[str, list[str]] | None = (
             {_group(name): [name] for name in names} if len({_group(name) for name in names}) == len(names) else None
         )
-        order = DeliveryOrder(dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,), again=True)
+        order = DeliveryOrder(
+            dataset=dataset, groups=groups, host=host, purposes=(_TRAINING,), again=True, people=_PEOPLE
+        )
         signer = self.home.party_key(party_of(dataset))
         return self.delivery.deliver(source, order, self.keys, signer, customer_key=self.home.party_key)
 
