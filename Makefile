@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench serve lock docs clean setup setup-dev python
+.PHONY: help demo test check bench interop nightly serve lock docs clean setup setup-dev python
 .NOTPARALLEL:
 export RECORDS ARGS TESTS
 
@@ -34,6 +34,13 @@ serve:  ## the served home (several processes): not there yet
 docs: setup-dev  ## write the generated pages anew (docs/reference)
 	@$(BIN)/python -m tools.error_reference --write
 	@$(BIN)/python -m tools.command_reference --write
+
+interop: setup-dev  ## let another implementation read our trees and witness them (needs Python 3.12)
+	@$(BIN)/python -m tools.peers "$(PEER_PYTHON)"
+	@$(BIN)/python -m pytest tests/contract/ledger/test_another_implementation.py
+
+nightly: setup-dev  ## 10,000 power cuts, 200 kills: what `make test` does some hundreds of times
+	@NIGHTLY=1 $(BIN)/python -m pytest tests/faults/ledger/test_power_cuts.py tests/faults/ledger/test_killed.py
 
 lock: setup-dev  ## write requirements/*.txt anew; UPGRADE=1 moves to the latest versions
 	@$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)

@@ -16,11 +16,23 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import psycopg
-from append import FOLDER, _NoProjections, _statement, fsync_times, report, run_threads
+import uvloop
+from append import (
+    FOLDER,
+    SECONDS,
+    _NoProjections,
+    _statement,
+    fsync_times,
+    key_releases,
+    report,
+    run_tasks,
+    run_threads,
+)
 
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
@@ -33,7 +45,6 @@ from safehold.state.projection import StateProjector
 
 ORIGIN = "bench.example/log"
 NUMBERS = count()
-SECONDS = 1.0
 
 MakeStore = Callable[[Path], Store]
 
@@ -82,6 +93,16 @@ def measure_log(make: MakeStore, threads: int, projector: Projector, each: int =
     return rate * each, taken
 
 
+def measure_tasks(make: MakeStore, tasks: int, projector: Projector) -> tuple[float, list[float]]:
+    """Entries a second by tasks of one event loop, and the seconds of each call."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        signer = SigningKey.generate()
+        log = Log(make(Path(folder)), CheckpointLock(Path(folder) / "lock.db"), signer, ORIGIN, projector)
+        result = uvloop.run(run_tasks(log, key_releases(signer), tasks))
+        log.close()
+    return result
+
+
 def measure_store(make: MakeStore, each: int) -> tuple[float, list[float]]:
     """Commits of ``each`` entries with a tile and a checkpoint, without ``Log``: entries a second."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
@@ -90,8 +111,7 @@ def measure_store(make: MakeStore, each: int) -> tuple[float, list[float]]:
         while time.perf_counter() - started < SECONDS:
             begun = time.perf_counter()
             with store.write() as transaction:
-                for index in range(size, size + each):
-                    transaction.add_entry(index, body)
+                transaction.add_entries(size, [body] * each)
                 size += each
                 transaction.put_tile(0, size // 256, bytes(32 * (size % 256)))
                 transaction.put_checkpoint(size, bytes(300))
@@ -118,16 +138,18 @@ def main() -> int:
     with server() as url:
         stores = {"PostgreSQL": in_postgres(url), "SQLite": in_sqlite}
         print_fsync()
-        for threads in (1, 64, 256):
+        for tasks in (1, 64, 256):
             for name, make in stores.items():
-                report(f"{name}: append, {threads} threads", lambda m=make, n=threads: measure_log(m, n, none))
+                report(f"{name}: {tasks} tasks", partial(measure_tasks, make, tasks, none))
         for name, make in stores.items():
-            report(f"{name}: 64 threads, with projections", lambda m=make: measure_log(m, 64, state))
+            report(f"{name}: 64 tasks, with projections", partial(measure_tasks, make, 64, state))
         for name, make in stores.items():
-            report(f"{name}: 64 threads, 16 entries a call", lambda m=make: measure_log(m, 64, none, 16))
+            report(f"{name}: 64 threads", partial(measure_log, make, 64, none))
+        for name, make in stores.items():
+            report(f"{name}: 64 threads, 16 entries a call", partial(measure_log, make, 64, none, 16))
         for each in (1, 64, 1024):
             for name, make in stores.items():
-                report(f"{name}: store alone, {each} a commit", lambda m=make, n=each: measure_store(m, n))
+                report(f"{name}: store alone, {each} a commit", partial(measure_store, make, each))
         print_fsync()
     return 0
 

@@ -145,7 +145,7 @@ def one_of_each() -> dict[str, Statement]:
         a.AccessApproved(
             **common, dataset=dataset, host=host, member=member, approver=member, until=10, approval=digest("approval"),
         ),
-        a.EnvironmentRetired(**common, host=host, environment="ci", reason="gone"),
+        a.EnvironmentRetired(**common, host=host, environment="old", reason="gone"),
         a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
         a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
@@ -172,6 +172,10 @@ def one_of_each() -> dict[str, Statement]:
         s.IndicatorsRecorded(
             **common, advisory="PYSEC-2026-2", document=document, domains=("models.example.invalid",),
             addresses=("192.0.2.1",), paths=("/tmp/trace",),
+        ),
+        s.SourceTrusted(**common, source="feed", key=KEY.public.line),
+        s.AdvisoriesSynced(
+            **common, source="feed", bundle=digest("bundle"), number=3, made=5, key=common["by"], files=2, unread=0
         ),
         s.AdoptionSealed(**common, listing=digest("listing"), release=release),
         s.AdoptionRemoved(**common, listing=digest("listing"), files=3),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from safehold.cli.demo.environments import uninstall
+from safehold.ledger.keys import SigningKey
 from tests.cli_kit import (
     GSM8K,
     STAND_IN,
@@ -266,6 +267,22 @@ def _outside(story: Story) -> None:
     assert [one["number"] for one in asked["answers"]] == list(range(1, 24))
 
 
+def _swept(story: Story) -> None:
+    """A host swept whole, and a signed feed."""
+    say, folder = story.desk.json, story.folder
+    environment = make_environment_of(folder / "swept")
+    assert say("agent", "file", folder / "agent.pyz")["digest"].startswith("sha256:")
+    assert say("agent", "once", HOST, "--environment", environment)["round"]["recorded"] == 2
+    assert say("agent", "run", HOST, "--environment", environment, "--rounds", "1")["rounds"] == 1
+    assert say("inventory", "drift", HOST)["environments"]
+    key = story.desk.home / "keys/hosts/quill-works/ws-1"
+    feed = ("--source", "feed", "--number", "1", "--key", key)
+    assert say("advisory", "bundle", incident_advisories(folder / "advisories"), folder / "feed", *feed)["files"] > 0
+    (folder / "feed.pub").write_text(SigningKey.load(key).public.line)
+    assert say("advisory", "trust", "feed", folder / "feed.pub")["entry"] > 0
+    assert say("advisory", "sync", folder / "feed")["advisories"] == [], "all of it is known"
+
+
 def test_every_verb_answers_in_json(story: Story) -> None:
     _witness(story)
     _outside(story)
@@ -275,6 +292,7 @@ def test_every_verb_answers_in_json(story: Story) -> None:
     spool, key = story.desk.folder / "spools" / "quill-works" / "ws-1", story.desk.home / "keys/hosts/quill-works/ws-1"
     again = story.desk.json("inventory", "import", "quill-works/ws-1", spool, "--key", key)
     assert [one["known"] for one in again["messages"]] == [True]
+    _swept(story)
     story.desk.home, home = story.folder / "restored", story.desk.home
     story.desk.json("restore", "accept", "--reason", "the old one is kept as evidence")
     assert story.desk.json("fsck")["problems"] == []

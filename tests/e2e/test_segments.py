@@ -54,3 +54,43 @@ def test_an_export_of_a_sealed_ledger_verifies(tmp_path: Path) -> None:
     desk("log", "segment", "--all")
     verifier = desk.json("log", "export", tmp_path / "copy")["verifier"]
     assert desk.json("verify", tmp_path / "copy", "--verifier", verifier)["kinds"]["segment.sealed"] == 2
+
+
+def test_due_ones_are_sealed_and_go_with_exports_and_backups(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path / "desk")
+    assert "Nothing is due" in desk("log", "segment", "--due").out
+    assert len(desk.json("log", "segment", "--due", "--every", "4")["sealed"]) >= 2
+    assert "Nothing is due" in desk("log", "segment", "--due").out
+    assert desk.error("log", "segment", "--due", "--mend", code=2)["code"] == "cli.segment_flags"
+    names = sorted(path.name for path in (desk.home / "segments").glob("*.parquet"))
+
+    export = desk.json("log", "export", tmp_path / "copy")
+    assert (export["segments"], export["segments_left_out"]) == (len(names), [])
+    assert desk.json("log", "export", tmp_path / "copy")["files_written"] == 2, "the verifier line and the checkpoint"
+    checking = ("verify", tmp_path / "copy", "--verifier", export["verifier"])
+    assert desk.json(*checking)["segments"] == len(names)
+    carried = tmp_path / "copy" / "segments" / names[0]
+    original = carried.read_bytes()
+    carried.write_bytes(original[:-1] + b"!")
+    assert desk.error(*checking, code=4)["code"] == "ledger.segment_digest"
+    desk("log", "export", tmp_path / "copy")
+    assert carried.read_bytes() == original, "an export that is brought up to date is whole again"
+    (tmp_path / "copy" / "segments" / "more.parquet").write_bytes(original)
+    assert desk.error(*checking, code=4)["code"] == "ledger.segment_unnamed"
+
+    desk("backup", tmp_path / "backup")
+    assert sorted(path.name for path in (tmp_path / "backup" / "segments").iterdir()) == names
+    desk("restore", tmp_path / "backup", "--home", tmp_path / "new-home")
+    desk.home = tmp_path / "new-home"
+    desk("restore", "accept", "--reason", "a rehearsal")
+    assert desk.json("log", "query", "SELECT count(*) FROM entry")["segments"] == len(names)
+    assert desk.json("fsck")["problems"] == []
+
+    (desk.home / "segments" / names[0]).write_bytes(original[:-1] + b"!")
+    assert desk.json("log", "export", tmp_path / "second")["segments_left_out"] == [names[0]]
+    desk("backup", tmp_path / "second-backup")
+    assert not (tmp_path / "second-backup" / "segments" / names[0]).exists()
+    desk("restore", tmp_path / "second-backup", "--home", tmp_path / "third-home")
+    desk.home = tmp_path / "third-home"
+    desk("restore", "accept", "--reason", "a rehearsal")
+    assert desk.json("log", "segment", "--mend")["mended"] == [names[0]]

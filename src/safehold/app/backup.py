@@ -5,7 +5,7 @@ earlier backup is removed, the files take their names, their folders are synced,
 Before the removal the earlier backup stands untouched; after it there is none until the last step, and restoring
 refuses a folder without ``backup.json``. Running the same command again begins with a fresh ``.next``.
 
-**Consistent.** The ledger is copied first, then the wrapped keys, then the releases that the copied ledger names: keys
+**Consistent.** The ledger is copied first, then the wrapped keys, then segments and releases that the copied ledger names: keys
 and parts are kept before the entry that names them is written, so what the copied ledger names is there to be copied.
 
 A sealed part never changes: one that is there with the hash that its manifest says stays as it is.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -38,16 +38,19 @@ from safehold.app.backup_form import (
 from safehold.cli.backup_port import BackupReport, BackupWish, Progress
 from safehold.ledger.copy import copy_ledger, open_copy
 from safehold.ledger.disk import sync_folder
-from safehold.ledger.export import write_file
+from safehold.ledger.export import SEGMENTS_FOLDER, write_file
 from safehold.ledger.fsck import check_ledger
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint
+from safehold.ledger.segments.form import file_name
+from safehold.ledger.segments.verified import segment_of
 from safehold.ledger.storage import Entry, View
 from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import Digest
 from safehold.model.statements import ReleaseSealed, decode
 from safehold.state.invariants import check_order
+from safehold.state.segments import sealed_segments
 from safehold.vault.keystore import KeyStore
 from safehold.vault.manifest import MANIFEST_FILE
 from safehold.vault.verify import expect_release, load_release
@@ -127,6 +130,9 @@ def _fill(source: BackupSource, wish: BackupWish) -> BackupReport:
                 "choose another folder: the newer backup is not replaced by an older ledger",
             )
         sealed = list(_sealed(view)) if wish.releases else []
+        segments = sealed_segments(view)
+    carried = _Segments(source.home, folder)
+    carried.copy(segments)
     releases, missing = _Releases(source.home, folder, wish.progress), list[str]()
     for name, digest in sealed:
         if not releases.copy(name, digest):
@@ -135,7 +141,7 @@ def _fill(source: BackupSource, wish: BackupWish) -> BackupReport:
     (folder / BACKUP_FILE).unlink(missing_ok=True)
     sync_folder(folder)  # from here on there is no backup in this folder, until the last step
     _take_places(stage, folder, [one.path for one in copied])
-    for name in releases.changed:  # a manifest that got a further signature
+    for name in (*releases.changed, *carried.changed):  # a manifest with a further signature, a segment written again
         os.replace(folder / f"{name}.new", folder / name)
     sync_tree(folder)
     file = BackupFile(
@@ -147,14 +153,14 @@ def _fill(source: BackupSource, wish: BackupWish) -> BackupReport:
         keys=wish.keys,
         releases=wish.releases,
         missing=tuple(missing),
-        files=tuple(sorted([*copied, *releases.files], key=lambda one: one.path)),
+        files=tuple(sorted([*copied, *releases.files, *carried.files], key=lambda one: one.path)),
     )
     # Written in the stage, so that a crash leaves its temporary file where the next run clears it; then one rename.
     write_file(stage / BACKUP_FILE, canonical_bytes(signed(file, source.signer)))
     os.replace(stage / BACKUP_FILE, folder / BACKUP_FILE)
     sync_folder(folder)
     shutil.rmtree(stage, ignore_errors=True)
-    return report_of(folder, file, len(copied) + releases.written)
+    return report_of(folder, file, len(copied) + releases.written + carried.written)
 
 
 def _earlier(folder: Path, verifier: NoteVerifier) -> BackupFile | None:
@@ -274,6 +280,32 @@ class _Releases:
         self.files.append(file)
 
 
+class _Segments:
+    """Copies the segments that match their entries. One that does not is left out: it can be written again from them."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._home, self._folder = home, folder
+        self.files: list[CopiedFile] = []
+        self.changed: list[str] = []
+        self.written = 0
+
+    def copy(self, sealed: Sequence[Entry]) -> None:
+        """Copy all that the copied ledger names; those that are there and equal stay."""
+        for segment in map(segment_of, sealed):
+            name = f"{SEGMENTS_FOLDER}/{file_name(segment.table, segment.begin, segment.end)}"
+            file = CopiedFile(path=name, size=segment.size, sha256=segment.digest.removeprefix("sha256:"))
+            target = self._folder / name
+            if not _is(self._home / name, file):
+                continue
+            if not _is(target, file):
+                replacing = target.exists()
+                copy_file(self._home / name, target.with_name(f"{target.name}.new") if replacing else target, file)
+                self.written += 1
+                if replacing:
+                    self.changed.append(name)
+            self.files.append(file)
+
+
 def _is(path: Path, expected: CopiedFile) -> bool:
     try:
         return path.stat().st_size == expected.size and hash_file(path) == (expected.size, expected.sha256)
@@ -288,6 +320,8 @@ def _foresee(source: BackupSource, wish: BackupWish) -> BackupReport:
     from_home += [path for path in (source.home / "keys.db",) if path.exists()]
     if wish.releases and (source.home / _RELEASES).is_dir():
         from_home += sorted(path for path in (source.home / _RELEASES).rglob("*") if path.is_file())
+    if (source.home / SEGMENTS_FOLDER).is_dir():
+        from_home += sorted((source.home / SEGMENTS_FOLDER).glob("*.parquet"))
     sizes = [path.stat().st_size for path in from_home]
     return BackupReport(
         folder=str(wish.folder),

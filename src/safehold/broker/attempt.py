@@ -39,6 +39,7 @@ class Attempt:
         "failure",
         "grant",
         "host",
+        "member_key",
         "proof",
         "request",
         "sealed",
@@ -57,6 +58,7 @@ class Attempt:
         self.grant: GrantId | None = None
         self.token: VerifiedGrant | None = None
         self.host: HostRow | None = None
+        self.member_key: str | None = None  # the member's, which has signed, too
         self.wish: LeaseWish | None = None  # it asks for a lease
         self.session: Session | None = None  # it asks by a lease
         self.counter = 0  # of a request by a lease

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from safehold.broker.proof import Proof, RequestSigner, sign_request
+from safehold.broker.proof import Proof, RequestSigner, Signers, host_key_id, sign_request
 from safehold.broker.request import KeyRequest, SealedKeys, format_request
 from safehold.broker.sealing import ReaderKey
 from safehold.model.errors import VerificationFailed
@@ -45,7 +45,9 @@ class OpenedKeys(msgspec.Struct, frozen=True):
     receipt: bytes
 
 
-def request_keys(door: BrokerDoor, order: KeyOrder, signer: RequestSigner, clock: Callable[[], int]) -> OpenedKeys:
+def request_keys(
+    door: BrokerDoor, order: KeyOrder, signer: RequestSigner | Signers, clock: Callable[[], int]
+) -> OpenedKeys:
     """Ask for all keys of a read in one request. Raises ``Refused``, or ``VerificationFailed`` for a wrong answer."""
     reader = ReaderKey()
     request = KeyRequest(
@@ -55,7 +57,7 @@ def request_keys(door: BrokerDoor, order: KeyOrder, signer: RequestSigner, clock
         purpose=order.purpose,
         member=order.member,
         host=order.host,
-        host_key=signer.key_id,
+        host_key=host_key_id(signer),
         grant=order.grant,
         reader=reader.public,
     )

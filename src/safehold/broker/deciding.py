@@ -7,6 +7,7 @@ became is put into words for the ledger.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from safehold.broker.policy import BrokerPolicy, Denial, Facts, decide, hold_sub
 from safehold.broker.proof import Proof
 from safehold.broker.request import KeyRequest
 from safehold.model.errors import Refused
-from safehold.model.ids import Digest, KeyId, RequestId, sha256_digest
+from safehold.model.ids import Digest, HostId, KeyId, RequestId, Subject, sha256_digest
 from safehold.model.statements import KeyReleased, Statement
 from safehold.model.statements_access import LeaseEnded, LeaseOpened
 from safehold.state.remembered import Standing
@@ -26,6 +27,7 @@ from safehold.state.standing import GrantRow, HostRow, ReleaseRow
 __all__ = ["Moment", "decide_attempt", "lease_end"]
 
 _MICROSECONDS = 1_000_000
+_HOUR = 3600 * _MICROSECONDS
 _ENDING = frozenset({"broker.grant_revoked", "broker.grant_time", "broker.lease_over"})
 
 
@@ -37,6 +39,11 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     used: AbstractSet[RequestId]
     policy: BrokerPolicy
     by: KeyId
+    given: dict[HostId, int] = {}
+
+    def released(self, host: HostId) -> int:
+        """Key releases of a host within the hour, those of this commit included."""
+        return self.standing.released_since(host, self.now - _HOUR) + self.given.get(host, 0)
 
 
 class _Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,7 @@ class _Terms(msgspec.Struct, frozen=True, kw_only=True):
 def decide_attempt(attempt: Attempt, moment: Moment) -> Statement:
     """The statement that answers this request, or ``Denial``."""
     terms = _decide(attempt, moment)
+    moment.given[terms.host.host] = moment.given.get(terms.host.host, 0) + 1
     if attempt.session is not None:
         return _released(terms, moment, _check_lease(attempt, terms, moment))
     if attempt.wish is not None:
@@ -81,11 +89,32 @@ def _decide(attempt: Attempt, moment: Moment) -> _Terms:
         holds=standing.holds(hold_subjects(request, host, release, token.grant)),
         policy=moment.policy,
         revoked=standing.revoked(),
+        **_asked_besides(attempt, moment, release),
     )
     inventories = decide(facts)  # 4 - 7
     if release is None or grant is None:  # decided above; said again for whoever changes the decision
         raise Denial(7, "broker.no_release", "there is no such release")
     return _Terms(request=request, token=token, host=host, release=release, grant=grant, inventories=inventories)
+
+
+def _asked_besides(attempt: Attempt, moment: Moment, release: ReleaseRow | None) -> dict[str, Any]:
+    """What only a policy asks for: read only where one does."""
+    policy, standing, request = moment.policy, moment.standing, attempt.request
+    facts: dict[str, Any] = {}
+    if request is None:
+        return facts
+    if policy.releases_per_hour is not None:
+        facts["released_this_hour"] = moment.released(request.host)
+    rule = policy.rule_for(release.dataset) if release else None
+    if rule is None or request.member is None:
+        return facts
+    if attempt.member_key is not None:
+        facts["member_proven"] = attempt.member_key == standing.member_key(request.member)
+    if rule.two_person:
+        # A hold on a member stops his word for others, too.
+        given = standing.approvals(rule.dataset, request.host)
+        facts["approvals"] = tuple(one for one in given if not standing.holds([Subject("member", one.approver)]))
+    return facts
 
 
 def _released(terms: _Terms, moment: Moment, until: int) -> KeyReleased:

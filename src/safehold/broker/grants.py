@@ -64,6 +64,7 @@ __all__ = [
     "TokenRequest",
     "VerifiedGrant",
     "narrow_grant",
+    "token_blocks",
     "token_digest",
     "verify_grant",
 ]
@@ -154,6 +155,10 @@ class VerifiedGrant:
         self.grant = grant
         self.revocations = revocations
         self._allowed: dict[TokenRequest, tuple[int, int]] = {}
+
+    def sources(self) -> list[str]:
+        """The text of each block."""
+        return [str(self._token.block_source(number)) for number in range(self._token.block_count())]
 
     def authorize(self, request: TokenRequest) -> None:
         """Raise ``Refused`` (``broker.grant_denies``) naming the failed checks, unless every block allows this.
@@ -304,6 +309,34 @@ def narrow_grant(token: str, root: bytes, narrowing: Narrowing) -> str:
     except (VerificationFailed, *_FOREIGN) as error:
         raise InputInvalid("broker.narrow", "this is not a grant", "use the file that `grant issue` wrote") from error
     return narrowed
+
+
+def token_blocks(token: str, root: bytes) -> list[tuple[str, tuple[str, ...]]]:
+    """Each block of a verified token: its revocation id, and what it says in words. Raises like ``verify_grant``."""
+    verified = verify_grant(token, root)
+    sources = verified.sources()
+    return [
+        (revocation, tuple(_words(line) for line in source.strip().splitlines()))
+        for revocation, source in zip(verified.revocations, sources, strict=True)
+    ]
+
+
+_SPOKEN: Final = (
+    (re.compile(r'(grant|dataset|group|purpose)\("(.*)"\);'), r"\1 \2"),
+    (re.compile(r'check if request_(party|host|member|purpose)\("(.*)"\);'), r"only \1 \2"),
+    (re.compile(r'check if host_key\("(.*)"\);'), r"only the host key \1"),
+    (re.compile(r"check all request_group\(\$g\), \{(.*)\}\.contains\(\$g\);"), r"only the groups \1"),
+    (re.compile(r"check if time\(\$t\), \$t >= (\S+), \$t < (\S+);"), r"from \1 until \2"),
+    (re.compile(r"check if time\(\$t\), \$t < (\S+);"), r"until \1"),
+)
+
+
+def _words(line: str) -> str:
+    """One line of a block for people, who are not shown Datalog where we know what it says."""
+    for form, words in _SPOKEN:
+        if form.fullmatch(line):
+            return form.sub(words, line).replace('"', "")
+    return line
 
 
 def token_digest(token: str) -> Digest:

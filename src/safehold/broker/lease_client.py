@@ -14,7 +14,7 @@ import msgspec
 
 from safehold.broker.client import KeyOrder
 from safehold.broker.leases import LeaseProof, SessionKeys
-from safehold.broker.proof import LEASES_PATH, Proof, RequestSigner, sign_request
+from safehold.broker.proof import LEASES_PATH, Proof, RequestSigner, Signers, host_key_id, sign_request
 from safehold.broker.request import (
     KeyRequest,
     LeasedKeys,
@@ -87,7 +87,7 @@ class Lease:
 
 
 def open_lease(
-    door: LeaseDoor, order: KeyOrder, signer: RequestSigner, clock: Callable[[], int], wish: LeaseWish
+    door: LeaseDoor, order: KeyOrder, signer: RequestSigner | Signers, clock: Callable[[], int], wish: LeaseWish
 ) -> Lease:
     """Prove everything once and open a lease. Raises ``Refused``, or ``VerificationFailed`` for a wrong answer."""
     reader = ReaderKey()
@@ -98,7 +98,7 @@ def open_lease(
         purpose=order.purpose,
         member=order.member,
         host=order.host,
-        host_key=signer.key_id,
+        host_key=host_key_id(signer),
         grant=order.grant,
         reader=reader.public,
     )

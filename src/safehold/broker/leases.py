@@ -111,6 +111,7 @@ class Session:
         self.host = host
         self.secret = secrets.token_bytes(_SESSION_BYTES)
         self.keys = SessionKeys(self.secret)
+        self.member_key: str | None = None  # by which its member signed the opening
         self._opened_by = request
         self._lock = threading.Lock()
         self._counter = 0

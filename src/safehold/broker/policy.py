@@ -12,12 +12,23 @@ import msgspec
 from safehold.broker.grants import TokenRequest, VerifiedGrant
 from safehold.broker.request import KeyRequest
 from safehold.model.errors import Refused
-from safehold.model.ids import Digest, GrantId, Subject, party_of
+from safehold.model.ids import DatasetId, Digest, GrantId, Purpose, Subject, party_of
 from safehold.state.standing import CurrentInventory, GrantRow, HoldRow, HostRow, ReleaseRow
+from safehold.state.standing_access import ApprovalRow
 
-__all__ = ["BrokerPolicy", "Denial", "Facts", "decide", "hold_subjects"]
+__all__ = ["BrokerPolicy", "DatasetRule", "Denial", "Facts", "decide", "hold_subjects"]
 
 _SECOND = 1_000_000
+
+
+class DatasetRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What one dataset asks for besides: ``purposes`` None allows what the grant allows."""
+
+    dataset: DatasetId
+    purposes: tuple[Purpose, ...] | None = None
+    inventory_max_age: int | None = None
+    member_signature: bool = False
+    two_person: bool = False
 
 
 class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +40,12 @@ class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     clock_tolerance: int = 60
     lease: int = 300
     lease_keys: int = 100_000
+    releases_per_hour: int | None = None
+    datasets: tuple[DatasetRule, ...] = ()
+
+    def rule_for(self, dataset: DatasetId) -> DatasetRule | None:
+        """What is said of this dataset besides, or None."""
+        return next((rule for rule in self.datasets if rule.dataset == dataset), None)
 
 
 class Denial(Refused):
@@ -54,6 +71,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holds: tuple[HoldRow, ...]
     policy: BrokerPolicy
     revoked: frozenset[str] = frozenset()
+    member_proven: bool = False
+    approvals: tuple[ApprovalRow, ...] = ()
+    released_this_hour: int = 0
 
 
 def hold_subjects(request: KeyRequest, host: HostRow, release: ReleaseRow | None, grant: GrantId) -> list[Subject]:
@@ -77,6 +97,7 @@ def decide(facts: Facts) -> tuple[Digest, ...]:
     inventories = _check_inventories(facts)
     _check_holds(facts)
     _check_grant(facts)
+    _check_policy(facts)
     return inventories
 
 
@@ -104,16 +125,18 @@ def _check_inventories(facts: Facts) -> tuple[Digest, ...]:  # step 5
             f"{facts.host.host} has never reported what it holds",
             f"run: safehold inventory record {facts.host.host} --environment FOLDER --key KEY",
         )
+    rule = facts.policy.rule_for(facts.release.dataset) if facts.release else None
+    allowed = min(facts.policy.inventory_max_age, (rule.inventory_max_age if rule else None) or 10**9)
     for seen in facts.inventories:
         # The older of the two times counts: a host cannot look fresh by a clock set forward,
         # nor by sending an old report late.
         age = (facts.now - min(seen.until, seen.t)) // _SECOND
-        if age > facts.policy.inventory_max_age:
+        if age > allowed:
             raise Denial(
                 5,
                 "broker.inventory_old",
                 f"the newest inventory of {facts.host.host} ({seen.environment}) is {age} s old;"
-                f" {facts.policy.inventory_max_age} s are allowed",
+                f" {allowed} s are allowed",
                 "run the agent there and record its report, then ask again",
             )
         if not seen.readable:
@@ -200,3 +223,51 @@ def _check_grant(facts: Facts) -> None:  # step 7
         )
     except Refused as error:
         raise Denial(7, error.code, error.message, error.hint) from error
+
+
+def _check_policy(facts: Facts) -> None:  # step 7
+    """What the lab asks for besides the grant: see ``policy_file``."""
+    most = facts.policy.releases_per_hour
+    if most is not None and facts.released_this_hour >= most:
+        raise Denial(
+            7,
+            "broker.budget",
+            f"{facts.host.host} had {facts.released_this_hour} key releases within an hour; {most} are allowed",
+            "ask again later, for more keys at a time, or ask the lab for another policy",
+        )
+    rule = facts.policy.rule_for(facts.release.dataset) if facts.release else None
+    if rule is None:
+        return
+    request = facts.request
+    if rule.purposes is not None and request.purpose not in rule.purposes:
+        raise Denial(
+            7,
+            "broker.policy_purpose",
+            f"the policy does not open {rule.dataset} for the purpose {request.purpose}",
+            f"it opens it for: {', '.join(rule.purposes) or 'none'}",
+        )
+    if not (rule.member_signature or rule.two_person):
+        return
+    if request.member is None:
+        raise Denial(
+            7, "broker.member_needed", f"{rule.dataset} opens for a named member only", "name who asks: --member"
+        )
+    if rule.member_signature and not facts.member_proven:
+        raise Denial(
+            7,
+            "broker.member_unproven",
+            f"{rule.dataset} asks for the signature of {request.member}",
+            "sign with the member's key, too: --member-key FILE",
+        )
+    if rule.two_person and not any(_approves(facts, one) for one in facts.approvals):
+        raise Denial(
+            7,
+            "broker.not_approved",
+            f"no second member has approved that {request.member} opens {rule.dataset} on {facts.host.host}",
+            "ask for an approval: safehold approval write",
+        )
+
+
+def _approves(facts: Facts, approval: ApprovalRow) -> bool:
+    member = facts.request.member
+    return approval.member == member and approval.approver != member and facts.now < approval.until

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,11 +18,24 @@ from safehold.ledger.keys import PublicKey
 from safehold.model.errors import VerificationFailed
 from safehold.model.ids import KeyId, RequestId
 
-__all__ = ["KEYS_METHOD", "KEYS_PATH", "LEASES_PATH", "Proof", "RequestSigner", "sign_request", "verify_proof"]
+__all__ = [
+    "KEYS_METHOD",
+    "KEYS_PATH",
+    "LEASES_PATH",
+    "Proof",
+    "RequestSigner",
+    "Signers",
+    "host_key_id",
+    "sign_request",
+    "verify_member",
+    "verify_proof",
+]
 
 KEYS_METHOD: Final = "POST"
 KEYS_PATH: Final = "/v1/keys"
 LEASES_PATH: Final = "/v1/leases"
+_MEMBER: Final = b"safehold member\n"
+"""Before what a member signs: a host's signature is never taken for a member's, nor the other way round."""
 
 
 class RequestSigner(Protocol):
@@ -39,12 +52,23 @@ class RequestSigner(Protocol):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """``created`` in whole seconds UTC, ``nonce`` the request's id, ``key`` the fingerprint, ``signature`` 64 bytes."""
+    """``created`` in whole seconds UTC, ``nonce`` the request's id, ``key`` the fingerprint, ``signature`` 64 bytes.
+
+    ``member_signature``, where the policy asks for it, is by the registered key of the member that the request names.
+    """
 
     created: int
     nonce: RequestId
     key: KeyId
     signature: bytes
+    member_signature: bytes | None = None
+
+
+class Signers(NamedTuple):
+    """The host's key, and the member's where he signs, too."""
+
+    host: RequestSigner
+    member: RequestSigner | None = None
 
 
 def _signature_base(body: bytes, created: int, nonce: str, key: str, path: str = KEYS_PATH) -> bytes:
@@ -57,10 +81,28 @@ def _signature_base(body: bytes, created: int, nonce: str, key: str, path: str =
     ).encode()
 
 
-def sign_request(body: bytes, nonce: RequestId, created: int, signer: RequestSigner, path: str = KEYS_PATH) -> Proof:
-    """Sign a request body with a host's key for one path; ``created`` in whole seconds UTC."""
-    base = _signature_base(body, created, nonce, signer.key_id, path)
-    return Proof(created=created, nonce=nonce, key=signer.key_id, signature=signer.sign(base))
+def host_key_id(signer: RequestSigner | Signers) -> KeyId:
+    """The fingerprint of the host's key."""
+    return signer.host.key_id if isinstance(signer, Signers) else signer.key_id
+
+
+def sign_request(
+    body: bytes, nonce: RequestId, created: int, signer: RequestSigner | Signers, path: str = KEYS_PATH
+) -> Proof:
+    """Sign a request body with a host's key, and the member's if given, for one path; ``created`` in whole seconds UTC."""
+    signers = signer if isinstance(signer, Signers) else Signers(signer)
+    key = signers.host.key_id
+    base = _signature_base(body, created, nonce, key, path)
+    by_member = None if signers.member is None else signers.member.sign(_MEMBER + base)
+    signature = signers.host.sign(base)
+    return Proof(created=created, nonce=nonce, key=key, signature=signature, member_signature=by_member)
+
+
+def verify_member(body: bytes, proof: Proof, key: PublicKey, path: str = KEYS_PATH) -> Proof:
+    """Return ``proof`` if the member's ``key`` signed it, too; else ``VerificationFailed`` (``ledger.signature``)."""
+    base = _signature_base(body, proof.created, proof.nonce, proof.key, path)
+    key.verify(proof.member_signature or b"", _MEMBER + base, "the request as its member")
+    return proof
 
 
 def verify_proof(body: bytes, proof: Proof, key: PublicKey, path: str = KEYS_PATH) -> Proof:

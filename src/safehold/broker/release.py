@@ -26,7 +26,8 @@ from safehold.broker.deciding import Moment, decide_attempt, lease_end
 from safehold.broker.grants import VerifiedGrant, verify_grant
 from safehold.broker.leases import LeaseProof, Leases, Session
 from safehold.broker.policy import BrokerPolicy, Denial
-from safehold.broker.proof import KEYS_PATH, LEASES_PATH, Proof, verify_proof
+from safehold.broker.policy_file import parse_policy
+from safehold.broker.proof import KEYS_PATH, LEASES_PATH, Proof, verify_member, verify_proof
 from safehold.broker.request import (
     KeyRequest,
     LeasedKeys,
@@ -42,12 +43,13 @@ from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.receipts import make_receipts
 from safehold.ledger.storage import Entry, View
-from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed
+from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed, VerificationFailed
 from safehold.model.ids import Digest, GroupName, KeyId, RequestId, sha256_digest
 from safehold.model.statements import KeyReleased, Statement
 from safehold.model.statements_access import LeaseOpened
 from safehold.state.remembered import Remembered, Standing
 from safehold.state.standing import HostRow, find_host, requests_used
+from safehold.state.standing_access import find_member_key
 from safehold.vault.manifest import parse_manifest
 
 __all__ = ["Answer", "Broker", "PartKeys"]
@@ -101,6 +103,7 @@ class Broker:
         self._clock = clock
         self._by = by
         self._policy = policy or BrokerPolicy()
+        self._parsed: tuple[Digest | None, BrokerPolicy] = (None, self._policy)
         self._executor: Executor | None = None
         self._remembered = Remembered()
         self._leases = Leases()
@@ -168,6 +171,7 @@ class Broker:
         attempt.grant = session.token.grant
         attempt.request, attempt.counter = session.take(asked), asked.counter
         attempt.token, attempt.host, attempt.session = session.token, session.host, session
+        attempt.member_key = session.member_key
 
     def _find_host(self, request: KeyRequest) -> HostRow:
         """The host as it was a moment ago; whether it still is so is asked again inside the transaction."""
@@ -212,6 +216,22 @@ class Broker:
             raise Denial(
                 3, "broker.proof_request", "the proof was made for another request", "sign the request as sent"
             )
+        if proof.member_signature is not None:
+            attempt.member_key = self._verify_member(attempt.body, proof, request, path)
+
+    def _verify_member(self, body: bytes, proof: Proof, request: KeyRequest, path: str) -> str:
+        """The registered key by which the member has signed; whether it still is his is asked again in the transaction."""
+        with self._log.view() as view:
+            key = None if request.member is None else find_member_key(view, request.member)
+        if key is None:
+            raise Denial(
+                3,
+                "broker.member_key",
+                f"{request.member or 'no member'} has no registered key, and the request is signed by one",
+                "register it: safehold member key MEMBER --key FILE.pub",
+            )
+        verify_member(body, proof, PublicKey.parse(key), path)
+        return key
 
     def _decide_and_append(self, attempts: Sequence[Attempt]) -> None:
         """Decide inside the transaction; each attempt ends with its release or its refusal appended."""
@@ -249,7 +269,8 @@ class Broker:
         if wanted:
             told.standing = self._remembered.at(view)
             used = requests_used(view, wanted)
-            moment = Moment(standing=told.standing, now=now, used=used, policy=self._policy, by=self._by)
+            policy = self._policy_at(told.standing)
+            moment = Moment(standing=told.standing, now=now, used=used, policy=policy, by=self._by)
         made: list[Statement] = []
         ended: set[str] = set()
         told.places = []
@@ -272,6 +293,19 @@ class Broker:
                 ended.add(end.lease)
                 made.append(end)
         return made
+
+    def _policy_at(self, standing: Standing) -> BrokerPolicy:
+        """The policy in force at this place. One that cannot be read denies everything."""
+        digest, data = standing.policy()
+        if digest is None:
+            return self._policy
+        if self._parsed[0] != digest:
+            if sha256_digest(data) != digest:
+                raise VerificationFailed(
+                    "broker.policy_lost", "the policy in force is not kept here", "set it again: safehold policy set"
+                )
+            self._parsed = (digest, parse_policy(data))
+        return self._parsed[1]
 
     def _take_entry(self, attempt: Attempt, entry: Entry) -> None:
         attempt.entry = entry
@@ -331,6 +365,7 @@ class Broker:
         if attempt.token is None or attempt.host is None:
             raise Denial(10, "broker.internal", "the request was not proven")
         session = Session(opened.lease, request, attempt.token, attempt.host)
+        session.member_key = attempt.member_key
         secret = {"session": session.secret}
         sealed = seal_keys(secret, request.reader, request.request, request.release, LEASE_PURPOSE)
         self._leases.add(session)

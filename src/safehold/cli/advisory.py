@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
+from safehold.cli.advisory_sync import bundle_command, recorded_with_changes, sync_command, trust_command
 from safehold.cli.context import session_of
 from safehold.cli.kinds import ADVISORY
 from safehold.cli.output import iso_time
@@ -26,12 +28,16 @@ def command() -> None:
 @click.option("--source", help="Where it comes from, for people (default: the file's name).")
 @click.pass_context
 def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) -> int:
-    """Take in files or folders of OSV records and indicator files, and match them with all inventories.
+    """Take in files or folders of advisories, and match them with all inventories.
+
+    Forms: OSV, GitHub's API, CSAF 2.0, STIX 2.1 bundles, and plain indicator files. Of an advisory that says something
+    else than before, the difference is shown, in its claims and in the answers.
 
     Every version is kept with the time we first saw it. A file that cannot be read does not stop the others.
     """
     session = session_of(context)
     rows: list[dict[str, object]] = []
+    changed: dict[str, list[str]] = {}
     notes: list[tuple[str, ...]] = []
     failures: list[tuple[str, SafeholdError]] = []
     readings = [(path, read_advisories(path)) for path in paths]
@@ -39,7 +45,8 @@ def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) ->
         for path, reading in readings:
             failures += reading.failures
             for document in reading.documents:
-                taken = home.intake.record_advisory(document, source or path.name)
+                act = partial(home.intake.record_advisory, document, source or path.name)
+                taken = recorded_with_changes(home, document, act, changed)
                 rows.append(
                     {
                         "advisory": document.advisory,
@@ -48,6 +55,7 @@ def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) ->
                         "known": taken.entry is None,
                         "entry": taken.entry.index if taken.entry else None,
                         "notes": document.notes,
+                        "changes": changed.get(document.advisory, []),
                     }
                 )
                 notes.append(document.notes)
@@ -55,7 +63,8 @@ def _add(context: click.Context, paths: tuple[Path, ...], source: str | None) ->
     lines: list[str] = []
     for row, said in zip(rows, notes, strict=True):
         what = "known already" if row["known"] else f"{row['findings']} findings (entry {row['entry']})"
-        lines += [f"{row['advisory']}: {what}", *(f"  note: {note}" for note in said)]
+        lines += [f"{row['advisory']}: {what}", *(f"  {line}" for line in changed.get(str(row["advisory"]), []))]
+        lines += [f"  note: {note}" for note in said]
     lines += [f"NOT READ {one['file']}: {one['message']} [{one['code']}]" for one in failed]
     session.out.result({"advisories": rows, "failed": failed}, lines)
     return 2 if failed else 0
@@ -97,3 +106,8 @@ def _show(context: click.Context, advisory: AdvisoryId) -> None:
     session.out.table(advisory, names, shown)
     if session.json:
         session.out.result({"advisory": advisory, "versions": [dict(zip(names, row, strict=True)) for row in shown]})
+
+
+command.add_command(trust_command)
+command.add_command(bundle_command)
+command.add_command(sync_command)

@@ -1,4 +1,4 @@
-"""``safehold grant``: issue, narrow offline, list."""
+"""``safehold grant``: issue, narrow offline, show as a tree, revoke, list."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from safehold.broker.acts import GrantActs, Node, grant_tree
 from safehold.broker.grants import Narrowing, narrow_grant
 from safehold.broker.issue import GrantOrder, issue_grant
 from safehold.cli.context import Home, session_of
@@ -18,6 +19,7 @@ from safehold.model.ids import (
     GroupName,
     HostId,
     MemberId,
+    parse_grant_id,
     parse_group_name,
     parse_host_id,
     parse_party_id,
@@ -25,13 +27,14 @@ from safehold.model.ids import (
     party_of,
 )
 from safehold.state.standing import list_grants, list_releases
+from safehold.state.standing_access import list_revocations
 
 __all__ = ["command"]
 
 
 @click.group("grant")
 def command() -> None:
-    """Issue, narrow and list grants."""
+    """Issue, narrow, show, revoke and list grants."""
 
 
 @command.command(
@@ -139,6 +142,65 @@ def _narrow(
     session.out.result({"grant": grant.grant, "file": str(out)}, [f"Narrowed {grant.grant} in {out}."])
 
 
+@command.command("tree", epilog="Example: safehold grant tree grant.json narrow.json")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--offline", is_flag=True, help="Do not look into a home for what was revoked.")
+@click.pass_context
+def _tree(context: click.Context, files: tuple[Path, ...], offline: bool) -> None:
+    """Show who narrowed what from which grant: the blocks of FILES as a tree, with what was revoked."""
+    session = session_of(context)
+    grants = [(str(path), read_grant_file(path)) for path in files]
+    trees = grant_tree([(name, grant.token, grant.root_bytes) for name, grant in grants])
+    revoked: dict[str, tuple[int, str]] = {}
+    if not offline:
+        with session.open_home() as home, home.log.view() as view:
+            revoked = list_revocations(view)
+    lines = [line for tree in trees for line in _branch(tree, revoked, "")]
+    session.out.result({"trees": [_shown(tree, revoked) for tree in trees]}, lines)
+
+
+def _branch(node: Node, revoked: dict[str, tuple[int, str]], indent: str) -> list[str]:
+    known = revoked.get(node.revocation)
+    state = f"   REVOKED in entry {known[0]}: {known[1]}" if known else ""
+    files = f"   [{', '.join(node.files)}]" if node.files else ""
+    lines = [f"{indent}block {node.block}: {'; '.join(node.says)}{files}{state}"]
+    return lines + [line for child in node.children for line in _branch(child, revoked, indent + "  ")]
+
+
+def _shown(node: Node, revoked: dict[str, tuple[int, str]]) -> dict[str, object]:
+    return {
+        "block": node.block,
+        "says": node.says,
+        "revocation": node.revocation,
+        "revoked_in": revoked[node.revocation][0] if node.revocation in revoked else None,
+        "files": node.files,
+        "children": [_shown(child, revoked) for child in node.children],
+    }
+
+
+@command.command("revoke", epilog="Example: safehold grant revoke narrow.json --block 1 --reason 'left the project'")
+@click.argument("grant")
+@click.option(
+    "--block", type=int, help="Of a grant's file: this block and what was narrowed from it (default: 0, all)."
+)
+@click.option("--reason", required=True, help="Why; it stands in the ledger.")
+@click.pass_context
+def _revoke(context: click.Context, grant: str, block: int | None, reason: str) -> None:
+    """Revoke GRANT, an id or a grant's file. With --block only what was narrowed from that block on."""
+    session = session_of(context)
+    with session.open_home() as home:
+        acts = GrantActs(home.log, home.clock, home.registry.by)
+        if grant.startswith("g-") and block is None and not Path(grant).exists():
+            entry = acts.revoke_grant(parse_grant_id(grant), reason)
+        else:
+            file = read_grant_file(Path(grant))
+            entry = acts.revoke_block(file.token, file.root_bytes, block or 0, reason)
+    what = f"block {block} of {grant}" if block else grant
+    session.out.result(
+        {"grant": grant, "block": block or 0, "entry": entry.index}, [f"Revoked {what} (entry {entry.index})."]
+    )
+
+
 @command.command("list", epilog="Example: safehold grant list")
 @click.pass_context
 def _list(context: click.Context) -> None:
@@ -148,6 +210,7 @@ def _list(context: click.Context) -> None:
         now = home.clock()
         with home.log.view() as view:
             grants = list_grants(view)
+            revoked = list_revocations(view)
     rows = [
         (
             one.grant,
@@ -155,7 +218,7 @@ def _list(context: click.Context) -> None:
             one.dataset,
             ", ".join(one.groups),
             iso_time(one.until),
-            "alive" if one.not_before <= now < one.until else "not alive",
+            "revoked" if one.revocation in revoked else "alive" if one.not_before <= now < one.until else "not alive",
         )
         for one in grants
     ]

@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from safehold.cli.context import Session, session_of
+from safehold.cli.inventory_drift import drift_command
 from safehold.cli.keys import host_signer
-from safehold.cli.kinds import ENVIRONMENT, HOST
+from safehold.cli.kinds import ENVIRONMENT, HOST, parse_moment
 from safehold.cli.output import iso_time
 from safehold.inventory.intake import TakenMessage
-from safehold.inventory.report import InventoryReport
+from safehold.inventory.report import NAMESPACE, InventoryReport
+from safehold.inventory.sbom import MAX_LIST_BYTES, listed_message
 from safehold.inventory.sweeps import run_agent, take_spool
+from safehold.ledger import sshsig
 from safehold.ledger.keys import SigningKey
 from safehold.model.errors import NotFound, SafeholdError, StorageFailed
 from safehold.model.ids import HostId
@@ -66,15 +69,39 @@ def _record(
 @click.argument("host", type=HOST)
 @click.argument("spool", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Sign unsigned messages with this key of the host.")
+@click.option(
+    "--name", type=ENVIRONMENT, default="image", show_default=True, help="For a list: the environment's name."
+)
+@click.option("--at", help="For a list: when it was made, RFC 3339; without, now.")
 @click.pass_context
-def _import(context: click.Context, host: HostId, spool: Path, key: Path | None) -> None:
-    """Record the messages of an agent's spool folder, in their order. Those that are here already are skipped."""
+def _import(context: click.Context, host: HostId, spool: Path, key: Path | None, name: str, at: str | None) -> None:
+    """Record the messages of an agent's spool folder, in their order. Those that are here already are skipped.
+
+    A file instead of a folder is a list of packages, for an image or a machine without an agent: CycloneDX, SPDX 2 or
+    Syft JSON. What such a list does not hold (hooks, unowned files, caches) stays unknown.
+    """
     session = session_of(context)
+    if spool.is_file():
+        with session.open_home() as home:
+            observed = parse_moment(at, home.clock()) if at else home.clock()
+            message = listed_message(_read_list(spool), host, name, observed)
+            signature = sshsig.sign(host_signer(home, host, key), message, NAMESPACE)
+            recorded = [home.intake.record_message(host, message, signature)]
+        _show(session, host, recorded)
+        return
     if not spool.is_dir():
-        raise NotFound("cli.spool", f"{spool} is not a folder", "name the folder that the agent wrote to")
+        raise NotFound("cli.spool", f"{spool} is not there", "name the agent's spool folder, or a list of packages")
     with session.open_home() as home:
         taken = take_spool(home.intake, host, spool, SigningKey.load(key) if key else None)
     _show(session, host, taken)
+
+
+def _read_list(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_LIST_BYTES + 1)
+    except OSError as error:
+        raise StorageFailed("cli.list_read", f"{path} cannot be read: {error.strerror}", "check the file") from error
 
 
 @command.command("show", epilog="Example: safehold inventory show quill-works/ci-1")
@@ -118,3 +145,6 @@ def _show(session: Session, host: HostId, taken: list[TakenMessage]) -> None:
         f"  entry {row['entry']}: {row['kind']} {row['inventory']}{' (known)' if row['known'] else ''}" for row in rows
     ]
     session.out.result({"host": host, "messages": rows, "findings": found}, lines)
+
+
+command.add_command(drift_command)

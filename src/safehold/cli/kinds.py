@@ -17,6 +17,7 @@ __all__ = [
     "DATASET",
     "ENVIRONMENT",
     "HOST",
+    "LEASE",
     "MEMBER",
     "MODEL",
     "PARTY",
@@ -49,6 +50,7 @@ class Parsed(click.ParamType[Any]):
 
 PARTY: Final = Parsed("party", ids.parse_party_id)
 HOST: Final = Parsed("party/host", ids.parse_host_id)
+LEASE: Final = Parsed("l-…", ids.parse_lease_id)
 MEMBER: Final = Parsed("party/m-…", ids.parse_member_id)
 DATASET: Final = Parsed("party/dataset", ids.parse_dataset_id)
 RESPONSE: Final = Parsed("r-…", ids.parse_response_id)

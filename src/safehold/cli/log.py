@@ -12,8 +12,9 @@ from safehold.cli.context import session_of
 from safehold.cli.log_witness import policy_command, witness_command
 from safehold.cli.output import iso_time
 from safehold.cli.segments import query, segment
-from safehold.ledger.export import export_ledger, write_file
+from safehold.ledger.export import SEGMENTS_FOLDER, export_ledger, write_file
 from safehold.ledger.note import open_checkpoint
+from safehold.ledger.segments.carry import carry_segments
 from safehold.ledger.storage import Entry
 from safehold.model.errors import Conflict, NotFound, StorageFailed
 from safehold.model.statements import Statement, Unknown, decode
@@ -117,11 +118,24 @@ def _export(context: click.Context, folder: Path) -> None:
     with session.open_home() as home:
         with home.log.view() as view:
             report = export_ledger(view, home.log.verifier, folder)
+            segments = carry_segments(home.segments.folder, home.segments.sealed(view), folder / SEGMENTS_FOLDER)
         verifier = home.log.verifier.text
+    written = report.files + segments.written
     session.out.result(
-        {"folder": str(folder), "size": report.checkpoint.size, "files_written": report.files, "verifier": verifier},
+        {
+            "folder": str(folder),
+            "size": report.checkpoint.size,
+            "files_written": written,
+            "verifier": verifier,
+            "segments": segments.files,
+            "segments_left_out": segments.left_out,
+        },
         [
-            f"Exported {report.checkpoint.size} entries to {folder} ({report.files} files written).",
+            f"Exported {report.checkpoint.size} entries to {folder} ({written} files written).",
+            *(
+                f"{name} does not match its entry and was left out; see `log segment --mend`."
+                for name in segments.left_out
+            ),
             f"Anyone can check it: safehold verify {folder} --verifier '{verifier}'",
         ],
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from safehold.cli.context import session_of
+from safehold.cli.keys import read_public_key
 from safehold.cli.kinds import MEMBER, PARTY
 from safehold.model.ids import MemberId, PartyId
 
@@ -13,7 +16,7 @@ __all__ = ["command"]
 
 @click.group("member")
 def command() -> None:
-    """Register members; erase their names."""
+    """Register members and their keys; erase their names."""
 
 
 @command.command("add", epilog="Example: safehold member add north-lab 'Rosa Diaz'")
@@ -39,6 +42,24 @@ def _erase(context: click.Context, member: MemberId) -> None:
     with session.open_home() as home:
         home.people.erase(member)
     session.out.result({"member": member, "erased": True}, [f"Erased the name behind {member}."])
+
+
+@command.command("key", epilog="Example: safehold member key north-lab/m-0123456789abcdef0123 --key rosa.pub")
+@click.argument("member", type=MEMBER)
+@click.option(
+    "--key", type=click.Path(path_type=Path), required=True, help="The member's SSH Ed25519 public key (.pub)."
+)
+@click.pass_context
+def _key(context: click.Context, member: MemberId, key: Path) -> None:
+    """Register the key that MEMBER signs with: approvals, and requests where the policy asks for it."""
+    session = session_of(context)
+    public = read_public_key(key)
+    with session.open_home() as home:
+        entry = home.registry.set_member_key(member, public)
+    session.out.result(
+        {"member": member, "key": public.key_id, "entry": entry.index},
+        [f"{member} signs with {public.key_id} (entry {entry.index})."],
+    )
 
 
 @command.command("list", epilog="Example: safehold member list")

@@ -9,12 +9,14 @@ from typing import Any, Final
 import click
 
 from safehold.broker.client import KeyOrder
+from safehold.broker.proof import Signers
 from safehold.cli.context import session_of
 from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
 from safehold.cli.stores import fetched_folder, holds_files, named_release
+from safehold.ledger.keys import SigningKey
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
@@ -43,6 +45,9 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
 @click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
 @click.option("--member", type=MEMBER, help="Who opens it.")
+@click.option(
+    "--member-key", type=click.Path(path_type=Path), help="The member's private key, where the policy asks for it."
+)
 @click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.pass_context
 def command(
@@ -54,6 +59,7 @@ def command(
     groups: str | None,
     purpose: str,
     member: MemberId | None,
+    member_key: Path | None,
     key: Path | None,
 ) -> None:
     """Open RELEASE (PARTY/DATASET@VERSION, or where it lies: s3://BUCKET/PREFIX/PARTY/DATASET/VERSION) into a new file.
@@ -79,7 +85,7 @@ def command(
             member=member,
             grant=file.token,
         )
-        signer = host_signer(home, host, key)
+        signer = Signers(host_signer(home, host, key), SigningKey.load(member_key) if member_key else None)
         broker = home.broker(session.read_passphrase)
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:

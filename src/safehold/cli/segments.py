@@ -10,8 +10,10 @@ import click
 from safehold.cli.context import session_of
 from safehold.cli.kinds import parse_moment
 from safehold.ledger.segments.query import QueryLimits, Window, run_query
-from safehold.ledger.segments.seal import DEFAULT_EVERY
+from safehold.ledger.segments.seal import DEFAULT_EVERY, SegmentRule
 from safehold.ledger.segments.verified import segment_of
+from safehold.ledger.storage import Entry
+from safehold.model.errors import InputInvalid
 
 __all__ = ["query", "segment"]
 
@@ -26,15 +28,29 @@ __all__ = ["query", "segment"]
 )
 @click.option("--all", "rest", is_flag=True, help="Seal what is left in a shorter segment too.")
 @click.option(
+    "--due",
+    is_flag=True,
+    help="Seal what is due: all full ranges, and the rest when its oldest entry is a day old. For a timer.",
+)
+@click.option(
     "--mend", is_flag=True, help="Seal nothing; write files again that are missing or do not match their entries."
 )
 @click.pass_context
-def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
+def segment(context: click.Context, /, every: int, **flags: bool) -> None:
     """Seal entries that are in no segment yet as Parquet files for queries. Interrupted, it can be run again."""
     session = session_of(context)
+    mend, due, rest = flags["mend"], flags["due"], flags["rest"]
+    if sum(flags.values()) > 1:
+        raise InputInvalid(
+            "cli.segment_flags", "--all, --due and --mend are three different wishes", "give one of them"
+        )
     with session.open_home() as home:
         mended = home.segments.mend() if mend else ()
-        entries = () if mend else home.segments.seal(every, rest=rest)
+        entries: tuple[Entry, ...] = ()
+        if due:
+            entries = home.segments.seal_due(SegmentRule(every))
+        elif not mend:
+            entries = home.segments.seal(every, rest=rest)
         folder = home.segments.folder
     sealed = [(entry.index, segment_of(entry)) for entry in entries]
     rows = [
@@ -45,11 +61,14 @@ def segment(context: click.Context, every: int, rest: bool, mend: bool) -> None:
     lines += [f"Sealed {one.table} {one.begin}-{one.end - 1}: {one.rows} rows." for _, one in sealed]
     session.out.result(
         {"folder": str(folder), "sealed": rows, "mended": mended},
-        lines
-        or [
-            "Every file matches its entry." if mend else f"Nothing to seal: {every} entries make a segment; see --all."
-        ],
+        lines or [_nothing(every, mend=mend, due=due)],
     )
+
+
+def _nothing(every: int, *, mend: bool, due: bool) -> str:
+    if mend:
+        return "Every file matches its entry."
+    return "Nothing is due." if due else f"Nothing to seal: {every} entries make a segment; see --all."
 
 
 @click.command("query", epilog="Example: safehold log query 'SELECT kind, count(*) FROM entry GROUP BY kind'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     known = NoteVerifier.parse(line) if line else read_verifier(folder)
     if policy is not None:
         policy.check_log(known)
-    report = audit_export(folder, known)
+    report = audit_export(folder, known, processes=len(os.sched_getaffinity(0)))
     cosignatures = policy.witnessed(report.checkpoint) if policy is not None else ()
     warning = "" if line else "The key was taken from the export itself: compare it with the line you were given."
     document = {
@@ -110,6 +111,7 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
         "unknown": report.unknown,
         "payloads": report.payloads,
         "payloads_missing": report.missing,
+        "segments": report.segments,
         "verifier": known.text,
         "verifier_from": "option" if line else "export",
         "witnesses": [one.key.name for one in cosignatures],
@@ -121,6 +123,8 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     ]
     if policy is not None:
         lines.append(_witnessed_by(cosignatures))
+    if report.segments:
+        lines.append(f"  {report.segments} segments for queries match their entries")
     if report.missing:
         lines.append(f"  {len(report.missing)} payloads that entries name are not in this copy (erased, or left out)")
     if report.unknown:

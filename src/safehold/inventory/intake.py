@@ -31,7 +31,7 @@ from safehold.ledger.storage import Entry, View
 from safehold.model.contents import Item, contents_items
 from safehold.model.encoding import canonical_bytes, decode_canonical
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError
-from safehold.model.ids import Digest, HostId, KeyId, sha256_digest
+from safehold.model.ids import AdvisoryId, Digest, HostId, KeyId, sha256_digest
 from safehold.model.statements import (
     AdvisoryRecorded,
     AffectedClaim,
@@ -187,6 +187,14 @@ class Intake:
         entries = self._log.append(propose)
         findings = tuple(one.statement for one in entries if isinstance(one.statement, FindingRecorded))
         return TakenAdvisory(document, entries[0] if entries else None, findings)
+
+    def newest_document(self, advisory: AdvisoryId) -> AdvisoryDocument | None:
+        """The newest version of an advisory; None where it is not known, or was erased."""
+        with self._log.view() as view:
+            sql = "SELECT document FROM advisory WHERE advisory = ? ORDER BY idx DESC LIMIT 1"
+            found = view.rows(sql, advisory)
+            body = view.payload(found[0][0]) if found else None
+        return None if body is None else parse_advisory(body, advisory)
 
     def _statement(self, view: View, document: AdvisoryDocument, source: str) -> AdvisoryRecorded:
         now = self._clock()

@@ -14,15 +14,15 @@ import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safehold.inventory.advisories import (
+from safehold.inventory.documents import (
     AdvisoryDocument,
     Event,
     FileClaim,
     PackageClaim,
     PathClaim,
     VersionRange,
-    pep440,
 )
+from safehold.inventory.versions import Order, order_of
 from safehold.model.contents import Item
 from safehold.model.ids import AdvisoryId, Digest
 
@@ -113,35 +113,38 @@ def match_latent(items: Iterable[Item], documents: Iterable[AdvisoryDocument]) -
 def claims_version(claim: PackageClaim, version: str) -> bool:
     """Whether the claim means this version of its package.
 
-    PyPI: a listed version counts as equal text or as an equal PEP 440 version; a range as OSV evaluates it. A local
-    version (``1.2+cpu``) is also taken as its public one: a rebuild of a bad release is in doubt, so it is named. A
-    version that is no PEP 440 version can match a listed text alone. Other ecosystems: listed text alone.
+    A listed version counts as equal text or as an equal version by its ecosystem's order (PyPI: PEP 440; npm: semantic
+    versions); a range as OSV evaluates it. A local version (``1.2+cpu``) is also taken as its public one: a rebuild of a
+    bad release is in doubt, so it is named. A version that is none of its ecosystem can match a listed text alone, and
+    so can every version of an ecosystem whose order is not known here.
     """
     if version in claim.versions:
         return True
-    parsed = pep440(version) if claim.ecosystem == "PyPI" else None
-    if parsed is None:
+    order = order_of(claim.ecosystem)
+    parsed = order(version) if order else None
+    if order is None or parsed is None:
         return False
-    candidates = {parsed, Version(parsed.public)}
-    if any(pep440(listed) in candidates for listed in claim.versions):
+    candidates = {parsed, Version(parsed.public)} if isinstance(parsed, Version) else {parsed}
+    if any(order(listed) in candidates for listed in claim.versions):
         return True
-    ranges = [one for one in claim.ranges if one.type == "ECOSYSTEM"]
-    return any(_in_range(one, candidate) for one in ranges for candidate in candidates)
+    kinds = {"ECOSYSTEM"} if claim.ecosystem == "PyPI" else {"ECOSYSTEM", "SEMVER"}
+    ranges = [one for one in claim.ranges if one.type in kinds]
+    return any(_in_range(one, candidate, order) for one in ranges for candidate in candidates)
 
 
-def _in_range(found: VersionRange, version: Version) -> bool:
+def _in_range(found: VersionRange, version: Any, order: Order) -> bool:
     """OSV's evaluation of one range; events need not be sorted. A range with an unreadable bound matches nothing."""
-    bounds: list[tuple[Version | None, int, Event]] = []
+    bounds: list[tuple[Any, int, Event]] = []
     limits: list[Event] = []
     for event in found.events:
         if event.kind == "limit":
             limits.append(event)
             continue
-        bound = None if (event.kind, event.version) == ("introduced", "0") else pep440(event.version)
+        bound = None if (event.kind, event.version) == ("introduced", "0") else order(event.version)
         if bound is None and event.version != "0":
             return False
         bounds.append((bound, _ORDER[event.kind], event))
-    if limits and not any(_below(version, limit.version) for limit in limits):
+    if limits and not any(_below(version, limit.version, order) for limit in limits):
         return False
     affected = False
     for bound, _, event in sorted(bounds, key=lambda one: (one[0] is not None, one[0] or version, one[1])):
@@ -152,8 +155,8 @@ def _in_range(found: VersionRange, version: Version) -> bool:
     return affected
 
 
-def _below(version: Version, limit: str) -> bool:
-    bound = pep440(limit)
+def _below(version: Any, limit: str, order: Order) -> bool:
+    bound = order(limit)
     return limit == "*" or (bound is not None and version < bound)
 
 

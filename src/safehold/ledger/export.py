@@ -25,10 +25,19 @@ from safehold.model.encoding import MAX_ENTRY_BYTES
 from safehold.model.errors import NotFound, StorageFailed
 from safehold.model.ids import parse_digest
 
-__all__ = ["CHECKPOINT_FILE", "VERIFIER_FILE", "ExportReport", "encode_bundle", "export_ledger", "write_file"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "SEGMENTS_FOLDER",
+    "VERIFIER_FILE",
+    "ExportReport",
+    "encode_bundle",
+    "export_ledger",
+    "write_file",
+]
 
 CHECKPOINT_FILE: Final = "checkpoint"
 VERIFIER_FILE: Final = "verifier"
+SEGMENTS_FOLDER: Final = "segments"
 
 
 class ExportReport(msgspec.Struct, frozen=True):

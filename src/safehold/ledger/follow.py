@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, NoReturn
 
 import msgspec
 
-from safehold.ledger.audit import payloads_named, read_bundle
+from safehold.ledger.audit_part import payloads_named, read_bundle
 from safehold.ledger.evidence import Evidence, EvidenceFolder, bare_note
 from safehold.ledger.log import tile_reader
 from safehold.ledger.note import Checkpoint, open_checkpoint, split_note

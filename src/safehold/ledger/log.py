@@ -27,6 +27,7 @@ read, and their first append after it ended takes over.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
@@ -57,6 +58,7 @@ __all__ = ["Draft", "Log", "Proposal", "tile_reader"]
 
 
 _REMEMBERED_TILES: Final = 64
+_LISTEN_SECONDS: Final = 0.5
 
 
 class Log:
@@ -85,11 +87,11 @@ class Log:
         self._read_only: SafeholdError | None = _follower() if isinstance(signer, PublicKey) else None
         self._lock_problem: StorageFailed | None = None
         self._witnessed = witnessed
-        self._prepared = False
+        self._prepared: int | None = None  # for which tenure
         if store.lead():
             with store.write() as transaction:
                 self._prepare(transaction)
-            self._prepared = True
+                self._prepared = store.tenure
         else:
             with store.read() as view:
                 self._load(view)
@@ -118,6 +120,25 @@ class Log:
     def following(self) -> bool:
         """Whether another process leads this ledger: then an append waits for that process to end."""
         return not self._store.lead()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads, as far as it knows; does not begin to, as ``following`` may."""
+        return self._store.leads
+
+    def hand_over(self) -> None:
+        """Let another process lead, between two commits. The next append here waits for the lead and goes on."""
+        self._store.release_lead()
+
+    def keep_lead_for_others(self, stop: threading.Event, tenure: float = 1.0) -> None:
+        """Hand the lead over to whoever asks, until ``stop``; once led, keep it for ``tenure`` seconds. A thread's work.
+
+        Raises ``StorageFailed`` when the store cannot be reached; it may then be begun again.
+        """
+        while not stop.is_set():
+            if self._store.wait_until_asked(_LISTEN_SECONDS) and self._store.leads:
+                stop.wait(tenure)  # so that two who append all the time do not change places at every commit
+                self.hand_over()
 
     def _prepare(self, transaction: Transaction) -> None:
         """What is due before the first append: at opening, or later by whoever takes over from another leader."""
@@ -238,7 +259,6 @@ class Log:
                 raise
         else:
             self._frontier = frontier  # 5 publish: only now, after the commit
-            self._prepared = True
             self._settle(group, None)
             return checkpoint
         return None
@@ -265,10 +285,11 @@ class Log:
                 )
             if size > self._frontier.size:
                 self._load(transaction)  # another process has appended
-            if not self._prepared:
+            if self._prepared != self._store.tenure:
                 self._prepare(transaction)
                 if self._read_only is not None:
                     raise self._read_only
+                self._prepared = self._store.tenure
             frontier = self._frontier.copy()
             full = stage_group(transaction, group, self._projector, frontier)
             if frontier.size == self._frontier.size:

@@ -4,7 +4,8 @@ One process leads. It holds an advisory lock for as long as its session lives, a
 head row when it took the lock. Every commit moves the head in the same transaction, and only if the head still has
 this leader's epoch and the size that the transaction began with; the row stays locked until the commit is decided. So
 a leader that lost its lock without knowing (session killed, network split, fail-over to a standby) can never
-commit after another one did. All others read, wait for changes, and take over when the leader's session ends.
+commit after another one did. All others read, wait for changes, and take over when the leader's session ends, or when it
+hands over: who wants to write asks for the lead (``NOTIFY``), and a leader that is told of it ends its lead between two commits.
 
 A commit is durable when it returns: ``synchronous_commit`` is at least ``on``, and a server with ``fsync`` off is
 refused. A connection that breaks before ``COMMIT`` was sent has appended nothing (PostgreSQL rolls back); one that
@@ -46,6 +47,8 @@ __all__ = ["PostgresStore", "check_address"]
 
 _PATIENCE: Final = 30.0
 _LISTEN_SLICE: Final = 1.0
+_ASK_AGAIN: Final = 1.0
+_REST: Final = 0.5  # seconds for which a store that handed over leaves the lead to others
 
 
 class PostgresStore:
@@ -61,12 +64,16 @@ class PostgresStore:
         self._patience = patience
         self._key = leader_key(origin)
         self._channel = channel_of(origin)
+        self._asking = f"{self._channel}_lead"
         self._lock = threading.RLock()
         self._read_lock = threading.RLock()
         self._listen_lock = threading.RLock()
+        self._asked_lock = threading.RLock()
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._listener: Connection | None = None
+        self._asked: Connection | None = None
+        self._rests_until = 0.0
         self._epoch: int | None = None
         self._open = False
         self.reopen()
@@ -122,6 +129,9 @@ class PostgresStore:
         with self._listen_lock:
             close_session(self._listener)
             self._listener = None
+        with self._asked_lock:
+            close_session(self._asked)
+            self._asked = None
 
     def _drop_writer(self) -> None:
         self._epoch = None
@@ -144,6 +154,49 @@ class PostgresStore:
                 self._drop_writer()
                 storage_failed(error, "the ledger's database cannot be reached")
 
+    @property
+    def leads(self) -> bool:
+        """Whether this store leads, as far as it knows; asks nobody."""
+        return self._epoch is not None
+
+    @property
+    def tenure(self) -> int:
+        """See ``Store``: the epoch."""
+        return -1 if self._epoch is None else self._epoch
+
+    def release_lead(self) -> None:
+        """End this store's lead between two commits; whoever waits for it leads now. It does not take it back at once.
+
+        Raises ``StorageFailed``. What was committed stays, and nothing was under way.
+        """
+        with self._lock:
+            if self._epoch is None or self._writer is None:
+                return
+            self._epoch = None
+            self._rests_until = time.monotonic() + _REST
+            try:
+                self._writer.execute("SELECT pg_advisory_unlock($1)", (self._key,))
+            except psycopg.Error:
+                self._drop_writer()  # the server frees the lock when the session ends
+
+    def wait_until_asked(self, timeout: float) -> bool:
+        """Whether another process asks for the lead: as soon as one does, at the latest after ``timeout`` seconds.
+
+        What was asked while nobody listened is lost, and asked again: who waits for the lead asks once a second. Raises
+        ``StorageFailed``.
+        """
+        with self._asked_lock:
+            self._check_open()
+            try:
+                if self._asked is None or self._asked.closed:
+                    self._asked = connect(self._url)
+                    self._asked.execute(f"LISTEN {self._asking}")
+                return any(True for _ in self._asked.notifies(timeout=timeout, stop_after=1))
+            except psycopg.Error as error:
+                close_session(self._asked)
+                self._asked = None
+                storage_failed(error, "the ledger's database cannot be reached")
+
     def _take_lead(self, patience: float) -> Connection | None:
         """The session that leads, within ``patience`` seconds, or None. Raises ``psycopg.Error``."""
         if self._epoch is not None and self._writer is not None and not self._writer.closed:
@@ -153,21 +206,39 @@ class PostgresStore:
             self._drop_writer()
             self._writer = connect(self._url)
         writer = self._writer
-        if writer.execute("SELECT pg_try_advisory_lock($1)", (self._key,)).fetchall() != [(True,)]:
+        if time.monotonic() < self._rests_until:
             if not patience:
                 return None
-            try:  # the server keeps a queue: whoever has waited longest is next
-                writer.execute("SELECT set_config('lock_timeout', $1, false)", (f"{max(1, round(patience * 1000))}ms",))
-                writer.execute("SELECT pg_advisory_lock($1)", (self._key,))
-            except psycopg.errors.LockNotAvailable:
-                return None
-            finally:
-                if not writer.closed:
-                    writer.execute("SELECT set_config('lock_timeout', $1, false)", (LOCK_TIMEOUT,))
+            threading.Event().wait(
+                self._rests_until - time.monotonic()
+            )  # it was handed over: whoever asked comes first
+        if not self._try_lead(writer) and not self._wait_for_lead(writer, patience):
+            return None
         # From here on no other session can lead. What an older leader has in flight is over (the lock ends with its
         # session) or, on another server, will not find its epoch.
         ((self._epoch,),) = writer.execute("UPDATE head SET epoch = epoch + 1 RETURNING epoch").fetchall()
         return writer
+
+    def _try_lead(self, writer: Connection) -> bool:
+        return writer.execute("SELECT pg_try_advisory_lock($1)", (self._key,)).fetchall() == [(True,)]
+
+    def _wait_for_lead(self, writer: Connection, patience: float) -> bool:
+        """Ask for the lead and wait in the server's queue, where whoever has waited longest is next."""
+        until = time.monotonic() + patience
+        try:
+            while (left := until - time.monotonic()) > 0:
+                writer.execute("SELECT pg_notify($1, '')", (self._asking,))
+                wait = f"{max(1, round(min(left, _ASK_AGAIN) * 1000))}ms"
+                writer.execute("SELECT set_config('lock_timeout', $1, false)", (wait,))
+                try:
+                    writer.execute("SELECT pg_advisory_lock($1)", (self._key,))
+                except psycopg.errors.LockNotAvailable:
+                    continue
+                return True
+            return False
+        finally:
+            if not writer.closed:
+                writer.execute("SELECT set_config('lock_timeout', $1, false)", (LOCK_TIMEOUT,))
 
     # --- writing
 

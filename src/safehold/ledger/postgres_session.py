@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -81,7 +81,7 @@ def connect(url: str) -> Connection:
     connection = psycopg.connect(url, autocommit=True, cursor_factory=RawCursor, fallback_application_name="safehold")
     adapters = connection.adapters
     adapters.register_dumper(int, Int8BinaryDumper)
-    adapters.register_dumper(str, StrBinaryDumper)
+    adapters.register_dumper(str, _TextDumper)
     adapters.register_dumper(Array, _ArrayDumper)
     adapters.register_loader("text", _TextLoader)
     connection.prepare_threshold = 2
@@ -127,6 +127,13 @@ class _TextLoader(Loader):
         return unescape(bytes(data).decode())
 
 
+class _TextDumper(StrBinaryDumper):
+    """Hands texts over as PostgreSQL can hold them: see ``escape``."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(escape(obj))
+
+
 class _ArrayDumper(Dumper):
     """Hands an array over as it is; the cast in its statement says of what."""
 
@@ -146,7 +153,7 @@ class SessionView:
     def rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """See ``View``; raises ``StorageFailed`` (``ledger.storage``)."""
         try:
-            return self._cursor.execute(translate(sql), _values(arguments)).fetchall()
+            return self._cursor.execute(translate(sql), arguments).fetchall()
         except psycopg.Error as error:
             storage_failed(error, "the ledger cannot be read")
 
@@ -222,22 +229,20 @@ class SessionTransaction(SessionView):
 
     def execute(self, sql: str, *arguments: Any) -> None:
         """See ``Transaction``."""
-        self._add(translate(sql), _values(arguments))
+        self._add(translate(sql), [arguments])
 
     def execute_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See ``Transaction``."""
-        translated = translate(sql)
-        for row in rows:
-            self._add(translated, _values(row))
+        self._add(translate(sql), rows)
 
-    def _add(self, sql: str, arguments: tuple[Any, ...]) -> None:
-        """Gather one statement: with its likes, if nothing else was done to its table since."""
+    def _add(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Gather one statement for some rows: with its likes, if nothing else was done to its table since."""
         table = table_of(sql)
         last = None if table is None else self._last.get(table)
         if last is not None and last[0] == sql:
-            last[1].append(arguments)
+            last[1].extend(rows)
             return
-        run = (sql, [arguments])
+        run = (sql, [*rows])
         self._runs.append(run)
         if table is None:
             self._last.clear()
@@ -255,35 +260,30 @@ class SessionTransaction(SessionView):
 
     def add_entry(self, index: int, body: bytes) -> None:
         """See ``Transaction``."""
-        self._add(_ADD_ENTRY, (index, body))
+        self._add(_ADD_ENTRY, [(index, body)])
         self._size = max(self._size, index + 1)
 
     def add_entries(self, begin: int, bodies: Sequence[bytes]) -> None:
         """See ``Transaction``."""
-        for index, body in enumerate(bodies, begin):
-            self._add(_ADD_ENTRY, (index, body))
+        self._add(_ADD_ENTRY, enumerate(bodies, begin))
         self._size = max(self._size, begin + len(bodies))
 
     def put_tile(self, level: int, index: int, hashes: bytes) -> None:
         """See ``Transaction``."""
-        self._add(_PUT_TILE, (level, index, hashes))
+        self._add(_PUT_TILE, [(level, index, hashes)])
 
     def put_checkpoint(self, size: int, note: bytes) -> None:
         """See ``Transaction``."""
-        self._add(_PUT_CHECKPOINT, (size, note))
+        self._add(_PUT_CHECKPOINT, [(size, note)])
 
     def put_payload(self, digest: Digest, body: bytes) -> None:
         """See ``Transaction``."""
-        self._add(_PUT_PAYLOAD, (digest, body))
+        self._add(_PUT_PAYLOAD, [(digest, body)])
         self._payloads[digest] = body
 
     def settle(self) -> None:
         """See ``Transaction``."""
         self.dirty = True  # the commit then moves the head, if only to where it is
-
-
-def _values(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple([escape(value) if isinstance(value, str) else value for value in arguments])
 
 
 def words_of(error: psycopg.Error) -> str:

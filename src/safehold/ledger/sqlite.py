@@ -8,6 +8,7 @@ acknowledged commits. A crash at any point leaves the last durable commit, by SQ
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS checkpoint(size INTEGER PRIMARY KEY, note BLOB NOT NU
 CREATE TABLE IF NOT EXISTS payload(digest TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 _BUSY_MS: Final = 30_000
+_LOOK_EVERY: Final = 0.001
 _WAL_PAGES: Final = 4000
 """When the log of changes goes into the file: 16 MB. Rarely enough that few commits wait for it, and soon enough that the
 file beside is written over again, which a disk syncs faster than one that grows."""
@@ -110,6 +112,8 @@ class SqliteStore:
         self._writer: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
         self._read_lock = threading.RLock()
+        self._watcher: apsw.Connection | None = None
+        self._watch_lock = threading.Lock()
         self.reopen()
 
     def reopen(self) -> None:
@@ -138,11 +142,11 @@ class SqliteStore:
     def close(self) -> None:
         """Release both connections. Closing twice is harmless."""
         with self._lock:
-            for connection in (self._reader, self._writer):
+            for connection in (self._reader, self._writer, self._watcher):
                 if connection is not None:
                     with suppress(apsw.Error):  # it is closed all the same, and what was committed is durable already
                         connection.close(True)
-            self._reader = self._writer = None
+            self._reader = self._writer = self._watcher = None
 
     @contextmanager
     def write(self) -> Iterator[_Connection]:
@@ -193,6 +197,24 @@ class SqliteStore:
         """True: processes take turns in writing, and none leads."""
         return True
 
+    @property
+    def leads(self) -> bool:
+        """True: see ``lead``."""
+        return True
+
+    @property
+    def tenure(self) -> int:
+        """Always the same: who comes after another process sees it by the size."""
+        return 0
+
+    def release_lead(self) -> None:
+        """Nothing: each write is a turn of its own."""
+
+    def wait_until_asked(self, timeout: float) -> bool:
+        """Nobody asks: see ``lead``. Waits all the same."""
+        threading.Event().wait(timeout)
+        return False
+
     @contextmanager
     def read(self) -> Iterator[_Connection]:
         """One snapshot: see ``Store``. A block inside another one of the same thread sees the same snapshot."""
@@ -213,6 +235,29 @@ class SqliteStore:
                         connection.execute("ROLLBACK")
             except apsw.Error as error:
                 _storage_failed(error, "the ledger cannot be read")
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """The number of entries: as soon as it is not ``seen``, at the latest after ``timeout`` seconds.
+
+        SQLite tells nobody of a commit: its ``data_version`` is looked at each millisecond, by a connection for this alone.
+        """
+        deadline = time.monotonic() + timeout
+        with self._watch_lock:
+            if self._watcher is None:
+                self._watcher = self._connect()
+            view, version = _Connection(self._watcher), None
+            while True:
+                try:
+                    found = self._watcher.pragma("data_version")
+                except apsw.Error as error:
+                    _storage_failed(error, "the ledger cannot be read")
+                if found != version:
+                    version, size = found, view.size()
+                    if size != seen:
+                        return size
+                if time.monotonic() >= deadline:
+                    return seen
+                time.sleep(_LOOK_EVERY)
 
     def _open(self, connection: apsw.Connection | None) -> apsw.Connection:
         if connection is None:

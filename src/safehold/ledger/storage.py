@@ -123,6 +123,24 @@ class Store(Protocol):
         """Whether a write can begin now: False while another process leads this store, and then it is for reading."""
         ...
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads, without trying to. Where processes take turns: True."""
+        ...
+
+    @property
+    def tenure(self) -> int:
+        """Another number each time that this process begins to lead; looked at inside a write."""
+        ...
+
+    def release_lead(self) -> None:
+        """Let another process lead, if one leads at all."""
+        ...
+
+    def wait_until_asked(self, timeout: float) -> bool:
+        """Wait for up to ``timeout`` seconds; True as soon as another process asks for the lead."""
+        ...
+
     def reopen(self) -> None:
         """Open again after ``Uncertain``."""
         ...

@@ -29,6 +29,7 @@ __all__ = [
     "leaf_hashes",
     "node_hash",
     "tile_path",
+    "tile_root",
     "tiles_of_size",
     "tree_root",
 ]
@@ -105,9 +106,17 @@ class Frontier:
         """Add one leaf hash: see ``extend``."""
         self.extend([leaf], full_tiles)
 
-    def extend(self, leaves: Sequence[bytes], full_tiles: dict[tuple[int, int], bytes]) -> None:
-        """Add leaf hashes; the tiles that they complete go into ``full_tiles`` under (level, index)."""
-        sha256, nodes, place, height = hashlib.sha256, leaves, self.size, 0
+    def extend(self, leaves: Sequence[bytes], full_tiles: dict[tuple[int, int], bytes], level: int = 0) -> None:
+        """Add leaf hashes; the tiles that they complete go into ``full_tiles`` under (level, index).
+
+        With ``level`` these are roots of whole tiles of the level below: then the size must be a multiple of theirs, and
+        nothing is known of the levels below.
+        """
+        height = TILE_HEIGHT * level
+        sha256, nodes, place = hashlib.sha256, leaves, self.size >> height
+        self._peaks += [None] * (height - len(self._peaks))
+        self.open_tiles += [bytearray() for _ in range(level - len(self.open_tiles))]
+        self.size += len(leaves) << height
         while nodes:  # the whole subtrees of 2^height leaves that are new, the first of them at ``place``
             if height == len(self._peaks):
                 self._peaks.append(None)
@@ -121,7 +130,6 @@ class Frontier:
             nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(halves, halves, strict=False)]
             place >>= 1
             height += 1
-        self.size += len(leaves)
 
     def _push(self, level: int, hashes: Sequence[bytes], place: int, full: dict[tuple[int, int], bytes]) -> None:
         if level == len(self.open_tiles):
@@ -157,9 +165,18 @@ def _range_root(tile: bytes | bytearray, start: int, width: int) -> bytes:
     return _inner_nodes(bytes(tile))[width.bit_length() - 2][place : place + HASH_BYTES]
 
 
+def tile_root(tile: bytes) -> bytes:
+    """The root of the subtree above a full tile."""
+    return _nodes(tile)[-1]
+
+
 @lru_cache(maxsize=256)
 def _inner_nodes(tile: bytes) -> tuple[bytes, ...]:
     """All whole nodes above the hashes of a tile, level by level: pure, so remembering it by its bytes is safe."""
+    return _nodes(tile)
+
+
+def _nodes(tile: bytes) -> tuple[bytes, ...]:
     sha256, pair, levels, level = hashlib.sha256, 2 * HASH_BYTES, list[bytes](), tile
     while len(level) >= pair:
         places = range(0, len(level) // pair * pair, pair)

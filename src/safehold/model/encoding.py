@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from operator import attrgetter
 from types import UnionType
 from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, get_type_hints
@@ -97,11 +98,13 @@ def typed_lines(values: Sequence[msgspec.Struct]) -> bytes | None:
     """
     try:
         lines = _encoder.encode_lines(values)
-        for kind in set(map(type, values)):
+        kinds = set(map(type, values))
+        for kind in kinds:
             integers = _own_integers(kind)
             if integers is None:
                 return None if _WIDE_INTEGER.search(lines) else lines
-            found = [number for value in values if type(value) is kind for number in integers(value)]
+            these = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+            found = list(chain.from_iterable(map(integers, these)))
             if max(found) > _MAX_SAFE_INTEGER or min(found) < -_MAX_SAFE_INTEGER:
                 return None
     except (TypeError, ValueError, RecursionError):

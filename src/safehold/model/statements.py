@@ -42,6 +42,7 @@ from safehold.model.ids import (
 from safehold.model.statement import Statement
 from safehold.model.statements_access import AccessStatement
 from safehold.model.statements_inventory import (
+    AdvisoriesSynced,
     AdvisoryRecorded,
     AffectedClaim,
     FindingRecorded,
@@ -49,6 +50,7 @@ from safehold.model.statements_inventory import (
     InventoryConfirmed,
     InventoryRecorded,
     LatentRecorded,
+    SourceTrusted,
     WindowClaim,
 )
 from safehold.model.statements_ledger import LedgerOpened, LedgerRestored, SegmentSealed
@@ -66,6 +68,7 @@ __all__ = [
     "STATEMENT_TYPES",
     "AdoptionRemoved",
     "AdoptionSealed",
+    "AdvisoriesSynced",
     "AdvisoryRecorded",
     "AffectedClaim",
     "AnyStatement",
@@ -99,11 +102,13 @@ __all__ = [
     "ResponseProven",
     "RunDeclared",
     "SegmentSealed",
+    "SourceTrusted",
     "Statement",
     "SubjectCount",
     "Unknown",
     "WindowClaim",
     "decode",
+    "decode_many",
     "encode",
     "encode_many",
 ]
@@ -299,6 +304,8 @@ AnyStatement = (
     | AccessStatement
     | LatentRecorded
     | IndicatorsRecorded
+    | SourceTrusted
+    | AdvisoriesSynced
     | EvidenceRecorded
     | CredentialNoted
     | ClockNoted
@@ -398,6 +405,21 @@ def decode(body: bytes) -> Any:
     if kind not in STATEMENT_TYPES or version != 1:
         return Unknown(kind, version, body)
     return _decode_known(kind, body)
+
+
+def decode_many(bodies: Sequence[bytes]) -> list[Any]:
+    """``decode`` of each, for many at once. Raises what ``decode`` raises for the first that does not hold."""
+    lines = b"".join([body + b"\n" for body in bodies])
+    try:
+        known: list[Any] = _decoder().decode_lines(lines)
+        # The canonical form of a statement has no line end inside. So if the lines are those of the statements, each body
+        # is one line, and it is the canonical form of what was decoded from it.
+        short = len(known) == len(bodies) and max(map(len, bodies), default=0) <= MAX_ENTRY_BYTES
+        if short and typed_lines(known) == lines:
+            return known
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # of the future, or wrong: the long way says which
+    return [decode(body) for body in bodies]
 
 
 def _decode_known(kind: str, body: bytes) -> Any:

@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from safehold.model.ids import AdvisoryId, Digest, HostId
+from safehold.model.ids import AdvisoryId, Digest, HostId, KeyId
 from safehold.model.statement import Statement
 
 __all__ = [
+    "AdvisoriesSynced",
     "AdvisoryRecorded",
     "AffectedClaim",
     "FindingRecorded",
@@ -17,6 +18,7 @@ __all__ = [
     "InventoryConfirmed",
     "InventoryRecorded",
     "LatentRecorded",
+    "SourceTrusted",
     "WindowClaim",
 ]
 
@@ -133,3 +135,26 @@ class IndicatorsRecorded(Statement, frozen=True, kw_only=True, tag="indicators.r
     domains: tuple[str, ...]
     addresses: tuple[str, ...]
     paths: tuple[str, ...]
+
+
+class SourceTrusted(Statement, frozen=True, kw_only=True, tag="source.trusted"):
+    """From here on bundles of advisories of ``source`` are taken if this OpenSSH public key signed them, and no other."""
+
+    source: str
+    key: str
+
+
+class AdvisoriesSynced(Statement, frozen=True, kw_only=True, tag="advisories.synced"):
+    """A signed bundle of ``source`` was taken in whole: its digest, its ``number``, when it was ``made`` (µs UTC).
+
+    ``files`` advisories were in it, ``unread`` of them could not be used. The number only grows: an older bundle, or
+    another one with the same number, is refused.
+    """
+
+    source: str
+    bundle: Digest
+    number: int
+    made: int
+    key: KeyId
+    files: int
+    unread: int

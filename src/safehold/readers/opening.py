@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from safehold.broker.client import BrokerDoor, KeyOrder, OpenedKeys, request_keys
-from safehold.broker.proof import RequestSigner
+from safehold.broker.proof import RequestSigner, Signers
 from safehold.vault.open import OpenedRelease, open_loaded
 from safehold.vault.verify import expect_release, load_release
 
@@ -23,7 +23,7 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 def open_with_broker(
-    folder: Path, order: KeyOrder, door: BrokerDoor, signer: RequestSigner, clock: Callable[[], int]
+    folder: Path, order: KeyOrder, door: BrokerDoor, signer: RequestSigner | Signers, clock: Callable[[], int]
 ) -> Opening:
     """Ask the broker, check everything, and return the release ready to read.
 

@@ -23,6 +23,7 @@ from safehold.model.statements import (
     RunDeclared,
     Statement,
 )
+from safehold.model.statements_access import EnvironmentRetired, MemberKeyed
 from safehold.registry.people import control_characters
 
 __all__ = ["Registry"]
@@ -145,6 +146,31 @@ class Registry:
         statement = ModelDeclared(
             t=self._clock(), by=self._by, model=model, party=party_of(model), runs=tuple(dict.fromkeys(runs))
         )
+        return self._append(statement, check)
+
+    def set_member_key(self, member: MemberId, key: PublicKey) -> Entry:
+        """The key that a registered member signs with from here on; an earlier one counts no more."""
+        statement = MemberKeyed(t=self._clock(), by=self._by, member=member, key=key.line)
+        return self._append(statement, lambda view: _present(view, "member", member))
+
+    def retire_environment(self, host: HostId, environment: str, reason: str) -> Entry:
+        """Say that a host has this environment no more. Raises ``NotFound`` (``registry.no_environment``) if it was never
+        seen there, ``InputInvalid`` (``registry.reason``).
+        """
+        if not reason.strip() or len(reason) > _MAX_TITLE:
+            raise InputInvalid("registry.reason", f"say why in at most {_MAX_TITLE} characters", 'add --reason "…"')
+
+        def check(view: View) -> None:
+            _present(view, "host", host)
+            sql = "SELECT 1 FROM observation WHERE host = ? AND environment = ? LIMIT 1"
+            if not view.rows(sql, host, environment):
+                raise NotFound(
+                    "registry.no_environment",
+                    f"{host} has never reported an environment {environment[:80]}",
+                    "see: safehold host list",
+                )
+
+        statement = EnvironmentRetired(t=self._clock(), by=self._by, host=host, environment=environment, reason=reason)
         return self._append(statement, check)
 
     def _append(self, statement: Statement, check: Callable[[View], None]) -> Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safehold.model.statements_inventory import IndicatorsRecorded, LatentRecorded
+from safehold.model.statements_inventory import AdvisoriesSynced, IndicatorsRecorded, LatentRecorded, SourceTrusted
 from safehold.state.fold_base import Place, RowChange, fold_statement, put
 
 __all__: list[str] = []
@@ -33,3 +33,13 @@ def _(statement: IndicatorsRecorded, at: Place) -> list[RowChange]:
         )
         for place, (kind, value) in enumerate(found)
     ]
+
+
+@fold_statement.register
+def _(statement: SourceTrusted, at: Place) -> list[RowChange]:
+    return [put("advisory_source", statement, at.index)]
+
+
+@fold_statement.register
+def _(statement: AdvisoriesSynced, at: Place) -> list[RowChange]:
+    return [put("advisory_sync", statement, at.index)]

@@ -42,6 +42,8 @@ from safehold.state.standing_access import (
     LeaseRow,
     find_lease,
     find_member_key,
+    find_policy,
+    keys_released_since,
     lease_broken,
     read_approvals,
     revoked_blocks,
@@ -59,9 +61,20 @@ _OF_ONE_HOST: Final = frozenset({"inventory.recorded", "inventory.confirmed"})
 _MAX_LOOKED_AT: Final = 4096
 _MAX_ROWS: Final = 20_000
 _HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS = "hosts", "releases", "grants", "inventories", "holds"
-_LEASES, _REVOKED, _MEMBER_KEYS, _APPROVALS = "leases", "revoked", "member keys", "approvals"
-_TABLES: Final = (_HOSTS, _RELEASES, _GRANTS, _INVENTORIES, _HOLDS, _LEASES, _REVOKED, _MEMBER_KEYS, _APPROVALS)
-_WHOLE: Final = (_HOLDS, _REVOKED)
+_LEASES, _REVOKED, _MEMBER_KEYS, _APPROVALS, _POLICY = (*("leases", "revoked", "member keys", "approvals", "policy"),)
+_TABLES: Final = (
+    _HOSTS,
+    _RELEASES,
+    _GRANTS,
+    _INVENTORIES,
+    _HOLDS,
+    _LEASES,
+    _REVOKED,
+    _MEMBER_KEYS,
+    _APPROVALS,
+    _POLICY,
+)
+_WHOLE: Final = (_HOLDS, _REVOKED, _POLICY)
 
 
 class _Head(msgspec.Struct):
@@ -139,6 +152,15 @@ class Standing:
         )
         return rows
 
+    def policy(self) -> tuple[Digest | None, bytes]:
+        """The digest and the bytes of the policy in force; None and none if nobody has set one."""
+        found: tuple[Digest | None, bytes] = self._find(_POLICY, "", _policy)
+        return found
+
+    def released_since(self, host: HostId, since: int) -> int:
+        """How many key releases a host had after ``since`` (µs UTC). Not remembered: it changes with each."""
+        return keys_released_since(self._view, host, since)
+
     def _find(self, table: str, key: Any, read: Callable[[View, Any], Any]) -> Any:
         found = self._known[table].get(key)
         if found is None:
@@ -165,6 +187,11 @@ def _all_holds(view: View, _key: str) -> dict[Subject, list[HoldRow]]:
     for hold in active_holds(view):
         held.setdefault(hold.subject, []).append(hold)
     return held
+
+
+def _policy(view: View, _key: str) -> tuple[Digest | None, bytes]:
+    row = find_policy(view)
+    return (None, b"") if row is None else (row.policy, view.payload(row.policy) or b"")
 
 
 class LeaseStanding(msgspec.Struct, frozen=True):

@@ -253,17 +253,48 @@ _NEWEST_FINDINGS = (
 
 def read_inventories(view: View, host: HostId) -> tuple[CurrentInventory, ...]:
     """The newest observation of each environment of a host, with what is found in it."""
-    # Newest by the older of the two clocks: a host whose clock was ahead for a while must not hide what it says later,
-    # and an old report that arrives late must not replace a newer one.
+    found: list[CurrentInventory] = []
+    sql = "SELECT min(environment) FROM observation WHERE host = ?"
+    rows = view.rows(sql, host)
+    while True:  # from one environment to the next by the index, however much was ever reported
+        environment = rows[0][0]
+        if environment is None:
+            return tuple(found)
+        newest = _newest_observation(view, host, environment)
+        if newest is not None:
+            inventory, until, t = newest
+            seen = (_findings(view, inventory), _readable(view, inventory))
+            found.append(CurrentInventory(environment, inventory, until, t, *seen))
+        rows = view.rows(sql + " AND environment > ?", host, environment)
+
+
+_PAGE = 32
+
+
+def _newest_observation(view: View, host: HostId, environment: str) -> tuple[Digest, int, int] | None:
+    """Digest, ``until`` and ``t`` of the newest report since the environment was last retired.
+
+    Newest by the older of the two clocks: a host whose clock was ahead for a while must not hide what it says later, and
+    an old report that arrives late must not replace a newer one. Read from the latest ``until`` down: no report is newer
+    than its ``until``, so the first page has the answer unless many clocks were ahead.
+    """
+    rows = view.rows("SELECT idx FROM retirement WHERE host = ? AND environment = ?", host, environment)
+    retired, begin = rows[0][0] if rows else -1, 0
+    best: tuple[int, int, Digest, int, int] | None = None
     sql = (
-        "SELECT environment, inventory, until, t FROM observation o WHERE host = ?1 AND idx ="
-        " (SELECT idx FROM observation p WHERE p.host = ?1 AND p.environment = o.environment"
-        " ORDER BY CASE WHEN until < t THEN until ELSE t END DESC, idx DESC LIMIT 1) ORDER BY environment"
+        "SELECT idx, inventory, until, t FROM observation WHERE host = ? AND environment = ?"
+        f" ORDER BY until DESC, idx DESC LIMIT {_PAGE} OFFSET ?"
     )
-    return tuple(
-        CurrentInventory(environment, inventory, until, t, _findings(view, inventory), _readable(view, inventory))
-        for environment, inventory, until, t in view.rows(sql, host)
-    )
+    while True:
+        page = view.rows(sql, host, environment, begin)
+        for idx, inventory, until, t in page:
+            if best is not None and until < best[0]:
+                return best[2:]
+            if idx > retired and (best is None or (min(until, t), idx) > best[:2]):
+                best = (min(until, t), idx, inventory, until, t)
+        if len(page) < _PAGE:
+            return best[2:] if best else None
+        begin += _PAGE
 
 
 def _findings(view: View, inventory: Digest) -> tuple[CurrentFinding, ...]:

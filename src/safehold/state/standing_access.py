@@ -26,8 +26,11 @@ __all__ = [
     "Break",
     "LeaseRow",
     "LeaseUse",
+    "PolicyRow",
     "find_lease",
     "find_member_key",
+    "find_policy",
+    "keys_released_since",
     "lease_broken",
     "list_leases",
     "list_revocations",
@@ -57,6 +60,13 @@ class LeaseRow(msgspec.Struct, frozen=True):
     ended_t: int | None
     code: str | None
     reason: str | None
+
+
+class PolicyRow(msgspec.Struct, frozen=True):
+    """The policy in force: the digest of its file, and the entry that set it."""
+
+    policy: Digest
+    idx: int
 
 
 class LeaseUse(msgspec.Struct, frozen=True):
@@ -123,7 +133,9 @@ def lease_broken(view: View, lease: LeaseRow) -> Break | None:
     for kind, name, idx in placed:
         if Subject(kind, name) in subjects:
             return Break("hold", f"{kind}:{name} was suspended in entry {idx}, after the lease was opened")
-    seen = view.rows("SELECT inventory, idx FROM observation WHERE host = ? AND idx > ?", lease.host, lease.idx)
+    # By place and not by host: little was reported since the lease was opened, and much by this host ever.
+    sql = "SELECT inventory, idx FROM observation WHERE idx > ? AND host || '' = ?"
+    seen = view.rows(sql, lease.idx, lease.host)
     for inventory, idx in seen:
         if inventory not in lease.inventories:
             return Break("inventory", f"{lease.host} holds something else since entry {idx}")
@@ -154,3 +166,14 @@ def read_approvals(view: View, dataset: DatasetId, hosts: Iterable[HostId]) -> t
     """Approvals of opening ``dataset`` on one of ``hosts``, oldest first."""
     sql = "SELECT idx, member, approver, until FROM approval WHERE dataset = ? AND host = ? ORDER BY idx"
     return tuple(ApprovalRow(*row) for host in hosts for row in view.rows(sql, dataset, host))
+
+
+def find_policy(view: View) -> PolicyRow | None:
+    """The policy in force, or None: nobody has set one."""
+    rows = view.rows("SELECT policy, idx FROM policy ORDER BY idx DESC LIMIT 1")
+    return PolicyRow(*rows[0]) if rows else None
+
+
+def keys_released_since(view: View, host: HostId, since: int) -> int:
+    """How many key releases a host had after ``since`` (µs UTC)."""
+    return int(view.rows("SELECT count(*) FROM key_release WHERE host = ? AND t > ?", host, since)[0][0])

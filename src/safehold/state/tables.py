@@ -20,7 +20,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 9
+PROJECTION_VERSION: Final = 10
 
 
 TABLES: Final[tuple[Table, ...]] = (

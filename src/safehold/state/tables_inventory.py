@@ -15,6 +15,13 @@ INVENTORY_TABLES: Final[tuple[Table, ...]] = (
         ("idx",),
         (("inventory",), ("advisory",)),
     ),
+    Table("advisory_source", columns("source key idx:I t:I"), ("source",)),
+    Table(
+        "advisory_sync",
+        columns("idx:I source bundle number:I made:I key files:I unread:I t:I"),
+        ("idx",),
+        (("source",),),
+    ),
     # `kind`: domain, address or path. `place` in the statement, and not the value: it may be longer than a key holds.
     Table(
         "indicator",

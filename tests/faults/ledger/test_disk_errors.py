@@ -23,6 +23,7 @@ from safehold.ledger.sqlite import SqliteStore, _Connection
 from safehold.model.errors import NotAppended, StorageFailed, Uncertain
 from safehold.model.statements import encode
 from tests.ledger_kit import VERIFIER, memory_folder, open_log, party
+from tests.outsider_kit import read_as_outsider
 from tests.vfs_kit import Disk, DiskStore, Fault, as_written, disk
 
 BEFORE = 5
@@ -65,12 +66,14 @@ def _append(log: Log) -> str:
 
 
 def _oracle(folder: Path, answer: str) -> int:
-    """Read what is left as an outsider would; return the number of entries."""
+    """Read what is left as an outsider would, then with our own tools; return the number of entries."""
+    outside = read_as_outsider(folder / "ledger.db", VERIFIER.text)
     log = open_log(folder)
     assert log.read_only is None
     with log.view() as view:
         assert check_ledger(view, VERIFIER) == []
         size = view.size()
+        assert view.bodies(0, size) == outside
         assert view.bodies(0, BEFORE + 1) == [encode(party(number)) for number in range(BEFORE + 1)]
         assert (
             size in {"done": {BEFORE + 3}, "not appended": {BEFORE + 1}, "uncertain": {BEFORE + 1, BEFORE + 3}}[answer]

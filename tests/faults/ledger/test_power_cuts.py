@@ -5,6 +5,7 @@ And the prover is shown to be one: with weaker settings of SQLite it finds what 
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections import Counter
@@ -23,7 +24,7 @@ from safehold.state.projection import digest_projections, rebuild
 from tests.ledger_kit import CONTENTS, VERIFIER, memory_folder, one_of_each, open_log, party
 from tests.vfs_kit import Disk, DiskStore, disk, images
 
-IMAGES = 400
+IMAGES = 10_000 if os.environ.get("NIGHTLY") else 400  # `make nightly`
 BODIES = [encode(one) for one in (*one_of_each().values(), *(party(number) for number in range(292)))]
 
 

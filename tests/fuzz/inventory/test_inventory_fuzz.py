@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from safehold.inventory import agent
 from safehold.inventory.advisories import parse_advisory
+from safehold.inventory.agent import compiled
 from safehold.inventory.match import match_inventory
+from safehold.inventory.read_stix import pattern_terms
 from safehold.inventory.report import InventoryReport, parse_message
-from safehold.model.contents import contents_items
+from safehold.inventory.sbom import listed_message
+from safehold.model.contents import Item, contents_items
 from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import SafeholdError
 from tests.inventory_kit import HOST, Environment
@@ -63,6 +66,114 @@ def test_any_advisory(body: bytes) -> None:
         assert document.body == body
         canonical_bytes([document.summary, document.details, document.aliases, document.notes, document.published])
         match_inventory([], [document])
+
+
+FORMS = ["ghsa", "csaf", "stix", "indicators"]
+MEMBERS = {
+    "ghsa": {
+        "vulnerabilities": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "package": st.one_of(JSON, st.just({"ecosystem": "npm", "name": "x"})),
+                    "vulnerable_version_range": st.one_of(JSON, st.text("<>=1., x", max_size=20)),
+                },
+            ),
+            max_size=3,
+        ),
+        "identifiers": JSON,
+        "published_at": ATOMS,
+        "withdrawn_at": ATOMS,
+    },
+    "csaf": {
+        "product_tree": st.fixed_dictionaries(
+            {},
+            optional={
+                "branches": st.lists(
+                    st.fixed_dictionaries(
+                        {"category": st.just("product_version_range"), "name": st.text("vers:npm/<>=1|.", max_size=20)},
+                        optional={
+                            "product": st.one_of(
+                                JSON,
+                                st.fixed_dictionaries(
+                                    {"product_id": st.sampled_from(["P", "Q"])},
+                                    optional={
+                                        "product_identification_helper": st.fixed_dictionaries(
+                                            {},
+                                            optional={"purl": st.one_of(ATOMS, st.text("pkg:npm/@%4x1", max_size=20))},
+                                        )
+                                    },
+                                ),
+                            ),
+                            "branches": st.lists(JSON, max_size=2),
+                        },
+                    ),
+                    max_size=3,
+                ),
+                "relationships": JSON,
+            },
+        ),
+        "vulnerabilities": st.one_of(
+            JSON, st.just([{"product_status": {"known_affected": ["P", "Q"], "last_affected": ["R"]}}])
+        ),
+    },
+    "stix": {
+        "objects": st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["indicator", "report", "x"])},
+                optional={
+                    "pattern": st.one_of(JSON, st.text("[]a:b='\\\\ ORAND", max_size=40)),
+                    "id": ATOMS,
+                    "modified": ATOMS,
+                    "revoked": st.booleans(),
+                },
+            ),
+            max_size=3,
+        )
+    },
+    "indicators": {"files": JSON, "windows": JSON, "paths": JSON, "domains": JSON},
+}
+FIXED = {
+    "ghsa": {"ghsa_id": "GHSA-1"},
+    "csaf": {"document": {"csaf_version": "2.0", "tracking": {"id": "A-1"}}},
+    "stix": {"type": "bundle", "objects": []},
+    "indicators": {"files": []},
+}
+
+
+@given(data=st.data())
+def test_any_members_of_every_form(data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from(FORMS))
+    plain = FIXED[form] | data.draw(st.fixed_dictionaries({}, optional=MEMBERS[form]))
+    with contextlib.suppress(SafeholdError, UnicodeEncodeError):
+        document = parse_advisory(json.dumps(plain).encode(), "stem-of-it")
+        assert document.format == form
+        canonical_bytes([document.summary, document.aliases, document.notes, document.domains, document.published])
+        items = [Item("distribution", "x", "1.0", "", ""), Item("package", "x", "1.0.0", "", "aa" * 32, "npm")]
+        match_inventory(items, [document])
+
+
+@given(st.text("[]a:b='\\\\ ORANDfile", max_size=60))
+def test_any_pattern(text: str) -> None:
+    found = pattern_terms(text)
+    assert found is None or all(terms for _, terms in found)
+
+
+@given(st.binary(max_size=200))
+def test_any_marshalled_bytes(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert len(compiled.digest(data)) == 20
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from([{"bomFormat": "CycloneDX"}, {"spdxVersion": "SPDX-2.3"}, {"artifacts": [], "descriptor": {}}]),
+    st.dictionaries(st.sampled_from(["components", "packages", "artifacts"]), st.lists(JSON, max_size=3)),
+)
+def test_any_list_of_packages(fixed: dict, members: dict) -> None:
+    with contextlib.suppress(SafeholdError):
+        message = listed_message(json.dumps(fixed | members).encode(), HOST, "image", 7)  # type: ignore[arg-type]  # a host's id
+        assert isinstance(parse_message(message), InventoryReport)
 
 
 @pytest.fixture(scope="module")

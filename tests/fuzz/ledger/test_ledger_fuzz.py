@@ -7,7 +7,7 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safehold.ledger.audit import read_bundle
+from safehold.ledger.audit_part import read_bundle
 from safehold.ledger.export import encode_bundle
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.note import NoteVerifier, open_checkpoint, sign_checkpoint

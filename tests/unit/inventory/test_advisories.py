@@ -102,7 +102,8 @@ def test_every_member_of_an_osv_record() -> None:
     ("affected", "note"),
     [
         ({}, "names no package"),
-        ({"package": {"ecosystem": "npm", "name": "x"}, "versions": ["1"]}, "npm x: kept"),
+        ({"package": {"ecosystem": "crates.io", "name": "x"}, "versions": ["1"]}, "crates.io x: kept"),
+        ({"package": {"ecosystem": "npm", "name": "x"}, "versions": ["1"]}, "x: '1' is no semantic version"),
         ({"package": {"ecosystem": "PyPI", "name": "x"}}, "no version is named"),
         ({"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["not one"]}, "exact text alone"),
         ({"package": {"ecosystem": "PyPI", "name": "x"}, "ranges": [{"type": "GIT", "events": []}]}, "type GIT"),

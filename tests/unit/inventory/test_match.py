@@ -80,7 +80,11 @@ def test_listed_versions_are_compared_as_versions_and_as_text() -> None:
         assert not claims_version(claim, version), version
     npm = PackageClaim("npm", "x", ("1.0",), _range(("introduced", "0")).ranges)
     assert claims_version(npm, "1.0")
-    assert not claims_version(npm, "1.0.0")
+    assert claims_version(npm, "1.0.0"), "by its range"
+    assert not claims_version(PackageClaim("npm", "x", ("1.0",), ()), "1.0.0"), "1.0 is no semantic version"
+    other = PackageClaim("crates.io", "x", ("1.0.0",), _range(("introduced", "0")).ranges)
+    assert claims_version(other, "1.0.0")
+    assert not claims_version(other, "1.0.1"), "its order is not known here"
 
 
 def test_a_version_match_names_the_distribution() -> None:

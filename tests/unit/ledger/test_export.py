@@ -10,15 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from safehold.ledger import export
-from safehold.ledger.audit import audit_export, read_bundle, read_verifier
+from safehold.ledger import audit, export
+from safehold.ledger.audit import audit_export, read_verifier
+from safehold.ledger.audit_part import read_bundle
 from safehold.ledger.export import encode_bundle, export_ledger
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import NoteVerifier, sign_checkpoint
+from safehold.ledger.tree import tile_path
 from safehold.model.errors import NotFound, StorageFailed, VerificationFailed
 from safehold.model.ids import sha256_digest
-from safehold.model.statements import STATEMENT_TYPES
-from tests.ledger_kit import CONTENTS, KEY, ORIGIN, OTHER_KEY, VERIFIER, memory_folder, one_of_each, open_log, party
+from safehold.model.statements import STATEMENT_TYPES, encode
+from tests.ledger_kit import (
+    CONTENTS,
+    KEY,
+    ORIGIN,
+    OTHER_KEY,
+    VERIFIER,
+    MemoryTree,
+    memory_folder,
+    one_of_each,
+    open_log,
+    party,
+)
 
 
 def _fill(log: Log, count: int) -> None:
@@ -103,6 +116,52 @@ def test_every_file_that_is_missing_or_cut_is_found(exported: Path, copy: Path) 
             assert (name.parts[0] == "payload") == (report.payloads == 1)
         (copy / name).write_bytes(original)
     assert audit_export(copy, VERIFIER).payloads == 2
+
+
+def test_several_processes_say_what_one_says(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = audit_export(copy, VERIFIER)
+    codes = []
+    for processes in (1, 2):
+        monkeypatch.setattr(audit, "PART_ENTRIES", 256 if processes == 2 else 65_536)
+        monkeypatch.setattr(audit, "_WORTH_PROCESSES", 2)
+        assert audit_export(copy, VERIFIER, processes=processes) == alone
+        for name in ("tile/entries/001", "tile/0/001", "tile/1/000.p/2", "tile/entries/002.p/88"):
+            original = (copy / name).read_bytes()
+            (copy / name).write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+            with pytest.raises(VerificationFailed) as caught:
+                audit_export(copy, VERIFIER, processes=processes)
+            codes.append((caught.value.code, caught.value.message, caught.value.hint))
+            (copy / name).write_bytes(original)
+    assert codes[:4] == codes[4:]
+    assert [code[0] for code in codes[:4]] == [
+        "ledger.entry",
+        "ledger.tile_altered",
+        "ledger.tile_altered",
+        "ledger.entry",
+    ]
+
+
+def test_entries_that_are_no_canonical_statements_are_named(tmp_path: Path) -> None:
+    """A ledger signed over bytes that no honest writer makes: the root holds, and the entry is refused."""
+    good = [encode(party(number)) for number in range(300)]
+    for bad in (
+        good[7].replace(b'"t":7', b'"t":7.0'), b" " + good[7], good[7] + b"\n", good[7] + b"\n" + good[8], b"", b"\n",
+        good[7].replace(b'"t":7', b'"t":%d' % 2**53), good[7].replace(b'"title"', b'"titles"'), b"{}",
+        good[7][:-1] + b',"t":7}', good[7].replace(b"Party", b"\\u0050arty"), b"\xff",
+    ):  # fmt: skip
+        for place in (7, 299):
+            bodies = [*good[:place], bad, *good[place + 1 :]]
+            folder = tmp_path / "export"
+            shutil.rmtree(folder, ignore_errors=True)
+            tree = MemoryTree(bodies)
+            for (level, index), hashes in tree.tiles.items():
+                export.write_file(folder / tile_path(level, index, len(hashes) // 32), hashes)
+            export.write_file(folder / "tile/entries/000", encode_bundle(bodies[:256]))
+            export.write_file(folder / "tile/entries/001.p/44", encode_bundle(bodies[256:]))
+            export.write_file(folder / "checkpoint", sign_checkpoint(ORIGIN, 300, tree.frontier.root(), KEY).note)
+            with pytest.raises(VerificationFailed) as caught:
+                audit_export(folder, VERIFIER)
+            assert (caught.value.code, f"entry {place} " in caught.value.message) == ("ledger.entry", True), bad
 
 
 def test_codes_say_what_was_altered(copy: Path) -> None:

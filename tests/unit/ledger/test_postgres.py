@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from safehold.ledger.fsck import check_ledger
 from safehold.ledger.lock import CheckpointLock
 from safehold.ledger.log import Log
 from safehold.ledger.postgres import PostgresStore, check_address
 from safehold.ledger.postgres_session import check_server
 from safehold.model.errors import Conflict, InputInvalid, NotAppended, StorageFailed
 from safehold.state.projection import StateProjector
+from safehold.state.tables import PROJECTION_VERSION
 from tests.ledger_kit import KEY, party
 from tests.postgres_kit import admin, end_session, fresh_origin, new_schema, store
 
@@ -65,6 +67,83 @@ def test_who_takes_over_looks_at_the_lock_database_first(tmp_path: Path) -> None
     third = _log(PostgresStore(url, origin), tmp_path)
     assert third.read_only is not None
     third.close()
+
+
+def test_a_leader_that_is_asked_hands_over_between_two_commits(tmp_path: Path) -> None:
+    """Two processes that both append: each leads in turn, none is refused, and there is one order."""
+    url, origin = new_schema(), fresh_origin()
+    logs = [_log(PostgresStore(url, origin), tmp_path) for _ in range(2)]
+    assert [log.leads for log in logs] == [True, False]
+    stop, turns = threading.Event(), 3
+
+    def append(number: int) -> list[int]:
+        places = []
+        for turn in range(turns):
+            numbers = range(number * 1000 + turn * 20, number * 1000 + turn * 20 + 20)
+            places += [logs[number].append_statements(party(n))[0].index for n in numbers]
+            meeting.wait(60)  # both have appended in this turn: so the lead has changed hands
+        return places
+
+    meeting = threading.Barrier(2)
+    with ThreadPoolExecutor(4) as pool:
+        keepers = [pool.submit(log.keep_lead_for_others, stop, 0.0) for log in logs]
+        try:
+            places = [*pool.map(append, range(2))]
+        finally:
+            stop.set()
+        for keeper in keepers:
+            keeper.result(60)
+    assert sorted(places[0] + places[1]) == list(range(2 * 20 * turns))
+    assert all(mine == sorted(mine) for mine in places)
+    with logs[0].view() as view:
+        assert check_ledger(view, logs[0].verifier) == []
+    with admin() as connection:
+        ((epoch,),) = connection.execute(f"SELECT epoch FROM {url.rpartition('%3D')[2]}.head").fetchall()
+    assert epoch >= 2 * turns - 1, "the lead changed hands at least once in each turn"
+    for log in logs:
+        log.close()
+
+
+def test_who_handed_over_looks_anew_when_it_leads_again(tmp_path: Path) -> None:
+    url, origin = new_schema(), fresh_origin()
+    first = _log(PostgresStore(url, origin), tmp_path)
+    first.append_statements(party(0))
+    first.hand_over()
+    first.hand_over()  # twice is harmless
+    assert not first.leads
+    second = _log(PostgresStore(url, origin), tmp_path)
+    assert second.leads
+    second.append_statements(party(1), party(2))
+    with second.write() as transaction:
+        transaction.execute("UPDATE projection_version SET version = 1")
+    second.close()
+    assert first.append_statements(party(3))[0].index == 3
+    with first.view() as view:
+        assert view.rows("SELECT version FROM projection_version") == [(PROJECTION_VERSION,)], "it prepared again"
+        assert view.rows("SELECT count(*) FROM party") == [(4,)]
+    first.close()
+
+
+def test_a_commit_is_told_on_the_channel_and_a_lost_connection_misses_none() -> None:
+    url, origin = new_schema(), fresh_origin()
+    with store(url, origin) as leader, store(url, origin) as follower, admin() as listening:
+        listening.execute(f"LISTEN {leader._channel}")
+        assert follower.wait_for_change(0, 0) == 0
+        for size in (1, 2):
+            with leader.write() as transaction:
+                transaction.add_entry(size - 1, b"x")
+            (told,) = listening.notifies(timeout=30, stop_after=1)
+            assert (told.channel, told.payload) == (leader._channel, str(size))
+        with leader.write():
+            pass
+        with pytest.raises(NotAppended), leader.write() as transaction:
+            transaction.execute_many("INSERT INTO no_such_table VALUES(?)", [(1,), (2,)])
+        assert list(listening.notifies(timeout=0.05)) == [], "only a commit is told"
+        assert follower._listener is not None
+        end_session(follower._listener)
+        with leader.write() as transaction:
+            transaction.add_entry(2, b"x")  # told while the follower's connection is gone
+        assert follower.wait_for_change(2, 30) == 3
 
 
 def test_followers_are_told_of_changes() -> None:

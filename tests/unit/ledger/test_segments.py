@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from safehold.ledger.segments import query as query_module
 from safehold.ledger.segments import seal as seal_module
 from safehold.ledger.segments.check import check_segments
 from safehold.ledger.segments.form import SEGMENT_TABLES, arrow_rows, file_name, parquet_bytes, parquet_rows
+from safehold.ledger.segments.keeper import SegmentKeeper
 from safehold.ledger.segments.query import QueryLimits, Window
-from safehold.ledger.segments.seal import Segments, read_entries
+from safehold.ledger.segments.seal import SegmentRule, Segments, read_entries
 from safehold.ledger.segments.verified import check_ranges, segment_of
 from safehold.ledger.storage import Entry
 from safehold.model.errors import (
@@ -311,3 +313,44 @@ def test_the_page_names_the_columns() -> None:
         named = [line.split("`")[1] for line in part.splitlines() if line.startswith("| `")]
         assert named == rows.schema.names
     assert query_module.SEGMENT_TABLES == SEGMENT_TABLES
+
+
+def test_full_ranges_are_due_and_the_rest_when_it_is_old(segments: Segments) -> None:
+    rule = SegmentRule(every=6, age=500)
+    now = 0
+    segments._clock = lambda: now
+    assert [segment_of(entry).end for entry in segments.seal_due(rule)] == [6, 6]
+    now = 6 + 499  # the oldest that is not sealed is the one at 6, which says that it is of 6 µs
+    assert segments.seal_due(rule) == ()
+    now = 6 + 500
+    assert [segment_of(entry).end for entry in segments.seal_due(rule)] == [11, 11]
+    now = 10**15
+    assert segments.seal_due(SegmentRule(every=100, age=0)) == (), "what seals is never due by its age"
+    segments.log.append_statements(party(500))
+    assert [segment_of(entry).end for entry in segments.seal_due(SegmentRule(every=100, age=0))] == [14, 14]
+
+
+def test_a_keeper_seals_and_outlives_failures(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, stop = SegmentKeeper(segments, SegmentRule(every=4)), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(seal_module, "write_file", _full)
+        assert keeper.step() == ()
+        assert keeper.problem is not None
+        assert keeper.problem.code == "ledger.segment_write"
+    keeper_thread = threading.Thread(target=keeper.keep, args=(stop, 0.001))
+    keeper_thread.start()
+    while len(_files(segments)) < 6:
+        pass
+    segments.log.append_statements(*(party(900 + number) for number in range(4)))
+    while segments.log.checkpoint().size < 23:
+        pass
+    stop.set()
+    keeper_thread.join(30)
+    assert keeper.problem is None
+    assert ask(segments, "SELECT count(*) FROM entry").rows == ((segments.log.checkpoint().size,),)
+    segments.log.refuse(StorageFailed("ledger.rolled_back", "it is older"))
+    assert keeper.step() == ()
+
+
+def _full(_path: Path, _data: bytes) -> None:
+    raise OSError(28, "No space left on device")

@@ -36,6 +36,7 @@ HOME = {
     "notice.sent": "notice", "release.checked": "release_check",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
     "adoption.removed": "adopted", "latent.recorded": "latent", "indicators.recorded": "indicator",
+    "source.trusted": "advisory_source", "advisories.synced": "advisory_sync",
 }  # fmt: skip
 
 

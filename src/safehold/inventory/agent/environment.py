@@ -12,15 +12,18 @@ import glob
 import hashlib
 import os
 import re
+import stat
+import time
 from typing import Any
 
-from safehold.inventory.agent.base import AgentError, contents_digest, normal, read_bytes, shown
+from safehold.inventory.agent.base import AgentError, contents_digest, normal, pack_stat, read_bytes, shown
 from safehold.inventory.agent.memory import Memory
 from safehold.inventory.agent.site import METADATA_BYTES, SITE_FOLDER, Site, Wish, head_fields, hook_kind, pth_lines
 
 __all__ = ["find_site", "glance", "interpreter", "look", "sweep"]
 
 _HEAD_BYTES = 4096
+_SETTLED_NS = 2_000_000_000  # as for a sweep: what changed so lately is read again
 
 
 def find_site(folder: bytes) -> tuple[bytes, bytes]:
@@ -48,63 +51,105 @@ def interpreter(folder: bytes) -> dict[str, Any]:
     return {"site": shown(os.path.relpath(site, root)), "system_packages": system == b"true", "version": shown(version)}
 
 
-def glance(folder: bytes) -> dict[str, Any]:
+def glance(folder: bytes, seen: dict[bytes, tuple[bytes, Any]] | None = None) -> dict[str, Any]:
     """The distributions and the start-up hooks of an environment, by its site folder alone. Raises ``AgentError``.
 
     ``distributions``: folder, name and version as METADATA says, so that a renamed folder shows. ``hooks``: path, kind,
-    hash and whether it runs code. What could not be read is ``skipped``.
+    hash and whether it runs code. What could not be read is ``skipped``. ``seen`` remembers what a file said while its
+    stat stays the same; it is changed in place.
     """
     site = find_site(folder)[1]
-    distributions, hooks, skipped = [], [], []
+    seen = {} if seen is None else seen
+    descriptor = -1
     try:
-        with os.scandir(site) as entries:
-            names = [entry.name for entry in entries]
+        descriptor = os.open(site, os.O_RDONLY | os.O_DIRECTORY)
+        names = sorted(map(os.fsencode, os.listdir(descriptor)))
+        fresh: dict[bytes, tuple[bytes, Any]] = {}
+        now = time.time_ns()
+        found = [one for name in names if (one := _known(descriptor, name, (seen, fresh, now))) is not None]
+        for name in (b"../sitecustomize.py", b"../usercustomize.py"):
+            one = _known(descriptor, name, (seen, fresh, now))
+            found += [] if one is None else [one]
     except OSError:
         return {"distributions": [], "hooks": [], "skipped": [{"path": ".", "reason": "unreadable"}]}
-    for name in sorted(names):
-        if name.endswith((b".dist-info", b".egg-info")):
-            distributions.append(_distribution(site, name))
-        elif name.endswith(b".pth") or name.startswith((b"sitecustomize", b"usercustomize")):
-            hooks += _hooks(site, name)
-    for name in (b"../sitecustomize.py", b"../usercustomize.py"):
-        hooks += _hooks(site, name) if os.path.lexists(site + b"/" + name) else []
-    skipped = [{"path": one["path"], "reason": "unreadable"} for one in hooks if not one["sha256"]]
-    return {"distributions": distributions, "hooks": hooks, "skipped": skipped}
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    seen.clear()
+    seen.update(fresh)
+    hooks = [one for one in found if "kind" in one]
+    return {
+        "distributions": [one for one in found if "kind" not in one],
+        "hooks": hooks,
+        "skipped": [{"path": one["path"], "reason": "unreadable"} for one in hooks if not one["sha256"]],
+    }
 
 
-def _distribution(site: bytes, folder: bytes) -> dict[str, str]:
+_Notes = tuple[dict[bytes, tuple[bytes, Any]], dict[bytes, tuple[bytes, Any]], int]
+
+
+def _known(site: int, name: bytes, notes: _Notes) -> dict[str, Any] | None:
+    """What one name of the site folder is: a distribution, a hook, or nothing; from memory where its stat is the same."""
+    if name.endswith(b".dist-info"):
+        where = name + b"/METADATA"
+    elif name.endswith(b".pth") or name.startswith((b"sitecustomize", b"usercustomize", b"../")):
+        where = name
+    elif name.endswith(b".egg-info"):
+        where = name + b"/PKG-INFO"
+    else:
+        return None
+    seen, fresh, now = notes
+    try:
+        status = os.stat(where, dir_fd=site, follow_symlinks=False)
+    except NotADirectoryError:
+        where = name  # an egg-info file
+        status = os.stat(where, dir_fd=site, follow_symlinks=False)
+    except OSError:
+        return None if name.startswith(b"../") else _read_name(site, name, where)
+    stamp = pack_stat(status)
+    known = seen.get(name)
+    if known is None or known[0] != stamp:
+        known = (stamp, _read_name(site, name, where))
+    if status.st_ctime_ns < now - _SETTLED_NS:
+        fresh[name] = known
+    found: dict[str, Any] | None = known[1]
+    return found
+
+
+def _read_name(site: int, name: bytes, where: bytes) -> dict[str, Any] | None:
+    if name.endswith((b".dist-info", b".egg-info")):
+        return _distribution(name, _read_at(site, where, _HEAD_BYTES) or b"")
+    if b"/" not in name.lstrip(b"./") and not name.endswith((b".pth", b".py", b".pyc", b".so")):
+        where = name + b"/__init__.py"  # a package of that name runs as well
+    kind = hook_kind(name)
+    if not kind:
+        return None
+    raw = _read_at(site, where, METADATA_BYTES + 1)
+    runs = raw is None or kind != "pth" or len(raw) > METADATA_BYTES or pth_lines(raw)[0] > 0
+    sha256 = "" if raw is None else hashlib.sha256(raw).hexdigest()
+    return {"kind": kind, "path": shown(name), "runs": runs, "sha256": sha256}
+
+
+def _read_at(site: int, where: bytes, limit: int) -> bytes | None:
+    try:
+        descriptor = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=site)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return os.read(descriptor, limit)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _distribution(folder: bytes, raw: bytes) -> dict[str, str]:
     named, _, versioned = folder.rpartition(b".")[0].partition(b"-")
-    descriptor, raw = -1, b""
-    for inner in (b"/METADATA", b"/PKG-INFO", b""):
-        try:  # by hand, and not read_bytes: three system calls each, for hundreds of them
-            descriptor = os.open(site + b"/" + folder + inner, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            raw = os.read(descriptor, _HEAD_BYTES)
-        except OSError:
-            continue
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-            descriptor = -1
-        break
     fields = head_fields(re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0])
     name, version = fields.get(b"name", [named])[0], fields.get(b"version", [versioned.partition(b"-py")[0]])[0]
     return {"folder": shown(folder), "name": normal(name), "version": shown(version)}
-
-
-def _hooks(site: bytes, name: bytes) -> list[dict[str, Any]]:
-    path = site + b"/" + name
-    if os.path.isdir(path):
-        inner = sorted(os.listdir(path)) if not os.path.islink(path) else []
-        return [one for file in inner for one in _hooks(site, name + b"/" + file) if file.startswith(b"__init__.")]
-    kind = hook_kind(name)
-    if not kind:
-        return []
-    try:
-        raw = read_bytes(path, METADATA_BYTES + 1)
-        runs = kind != "pth" or len(raw) > METADATA_BYTES or pth_lines(raw)[0] > 0
-        return [{"kind": kind, "path": shown(name), "runs": runs, "sha256": hashlib.sha256(raw).hexdigest()}]
-    except OSError:
-        return [{"kind": kind, "path": shown(name), "runs": True, "sha256": ""}]
 
 
 def look(folder: bytes, memory: Memory) -> str | None:

@@ -75,6 +75,7 @@ class Rounds:
         self.machine_key = _machine_key(self.folder + "/.key")
         self.failed = 0
         self.found: list[Place] = []
+        self.seen: dict[bytes, dict[bytes, Any]] = {}
 
     def places(self, machine: Machine) -> list[Place]:
         """The environments of this round."""
@@ -131,7 +132,7 @@ class Rounds:
         digest = hashlib.sha256()
         for place in self.found:
             try:
-                digest.update(canonical(glance(self._site(place))))
+                digest.update(canonical(glance(self._site(place), self.seen.setdefault(place.site, {}))))
             except _FAILURES as error:
                 digest.update(shown(str(error).encode("utf-8", "surrogatepass")).encode())
         return digest.digest()

@@ -83,7 +83,9 @@ class Site:
         self.root, self.site, self.memory, self.wish = root, site, memory, wish
         self.files: dict[bytes, bytes] = {}  # path → packed stat
         self.folders: set[bytes] = set()
+        self.listings: dict[bytes, bytes] = {}  # folder → digest of its files' names and stats
         self.unseen: set[bytes] = set()
+        self.blind: dict[bytes, str] = {}  # what the stat alone shows that cannot be looked at
         self.skipped: set[tuple[str, str]] = set()
         self.owners: dict[bytes, str] = {}
         self.fresh: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
@@ -99,43 +101,53 @@ class Site:
     # --- the stat of everything -----------------------------------------------------------------
 
     def listing(self, extras: tuple[bytes, ...]) -> bytes:
-        """The digest of every path and stat; empty where a folder could not be read."""
-        self.walk()
+        """The digest of every path and stat, and nothing else: much less work than a sweep."""
+        self.extras = set(extras)
+        self.walk(keep=False)
         for path in extras:
             self.see(path, os.path.join(self.site, path))
         return self.listed()
 
     def listed(self) -> bytes:
-        """The digest of what was seen so far: all paths with their stat, and all that was skipped."""
+        """The digest of what was seen so far: each folder's own, what lies outside the site folder, what was skipped."""
         digest = hashlib.sha256()
-        for path in sorted(self.files):
-            digest.update(path + self.files[path])
-        digest.update(b"\0".join(sorted(self.folders)) + repr(sorted(self.unseen)).encode())
+        for folder in sorted(self.listings):
+            digest.update(folder + b"\0" + self.listings[folder])
+        for path in sorted(self.extras.union(_BESIDE)):
+            digest.update(path + b"\0" + self.files.get(path, b""))
+        digest.update(repr(sorted(self.blind.items())).encode())
         try:
             digest.update(pack_stat(os.lstat(self.root + b"/pyvenv.cfg")))
         except OSError:
             digest.update(b"no pyvenv.cfg")
         return digest.digest()
 
-    def walk(self) -> None:
-        """See every file below the site folder, and the hooks beside it."""
-        stack = [b""]
-        files, folders, pack = self.files, self.folders, pack_stat
-        while stack and len(files) < _MAX_FILES:
+    def walk(self, keep: bool = True) -> None:
+        """Take the stat of every file below the site folder, and of the hooks beside it; ``keep`` it, or a digest alone."""
+        stack, count, pack = [b""], 0, pack_stat
+        while stack and count < _MAX_FILES:
             folder = stack.pop()
+            rows = []
             try:
                 with os.scandir(self.site + b"/" + folder) as entries:
                     for entry in entries:
-                        path = folder + entry.name
+                        name = entry.name
                         if entry.is_dir(follow_symlinks=False):
-                            folders.add(path)
-                            stack.append(path + b"/")
+                            stack.append(folder + name + b"/")
                         elif entry.is_file(follow_symlinks=False):
-                            files[path] = pack(entry.stat(follow_symlinks=False))
+                            packed = pack(entry.stat(follow_symlinks=False))
+                            rows.append(name + packed)
+                            if keep:
+                                self.files[folder + name] = packed
                         else:
-                            self.see(path, entry.path)
+                            self.see(folder + name, entry.path)
             except OSError:
-                self.skip(folder[:-1] or b".", "unreadable")
+                self.cannot(folder[:-1] or b".", "unreadable")
+            rows.sort()
+            count += len(rows)
+            if folder:
+                self.folders.add(folder[:-1])
+            self.listings[folder] = hashlib.sha256(b"".join(rows)).digest()
         if stack:
             self.skip(b".", "too-many-files")
         for path in _BESIDE if SITE_FOLDER.fullmatch(self.site) else ():
@@ -146,12 +158,17 @@ class Site:
         try:
             status = os.lstat(full)
         except (OSError, ValueError) as error:
-            return None if isinstance(error, FileNotFoundError) else self.skip(path, "unreadable")
+            return None if isinstance(error, FileNotFoundError) else self.cannot(path, "unreadable")
         if stat.S_ISREG(status.st_mode):
             self.files[path] = pack_stat(status)
         elif not stat.S_ISDIR(status.st_mode):
-            self.skip(path, "symbolic-link" if stat.S_ISLNK(status.st_mode) else "not-regular")
+            self.cannot(path, "symbolic-link" if stat.S_ISLNK(status.st_mode) else "not-regular")
         return None
+
+    def cannot(self, path: bytes, reason: str) -> None:
+        """Say that this cannot be looked at, which its stat shows already: so it is part of the listing."""
+        self.blind[path] = reason
+        self.skip(path, reason)
 
     def skip(self, path: bytes, reason: str) -> None:
         """Say that this was not looked at."""

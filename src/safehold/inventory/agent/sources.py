@@ -81,7 +81,9 @@ class _NoReaderError(ValueError):
 
 
 def _python(name: object) -> str:
-    return normal(name[:200].encode("utf-8", "surrogatepass")) if isinstance(name, str) else ""
+    if not isinstance(name, str):
+        raise TypeError("a package's name is no text")
+    return normal(name[:200].encode("utf-8", "surrogatepass"))
 
 
 def _requirements(text: str) -> _Pins:

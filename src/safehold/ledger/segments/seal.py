@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from safehold.ledger.disk import sync_folder
 from safehold.ledger.export import write_file
 from safehold.ledger.log import Draft, Log
@@ -23,9 +25,9 @@ from safehold.ledger.segments.verified import check_ranges, sealed_end, segment_
 from safehold.ledger.storage import Entry, View
 from safehold.model.errors import Conflict, InputInvalid, StorageFailed, VerificationFailed
 from safehold.model.ids import KeyId, sha256_digest
-from safehold.model.statements import SegmentSealed, decode
+from safehold.model.statements import SegmentSealed, Unknown, decode
 
-__all__ = ["DEFAULT_EVERY", "SealedEntries", "Segments", "read_entries"]
+__all__ = ["DEFAULT_EVERY", "SealedEntries", "SegmentRule", "Segments", "read_entries"]
 
 DEFAULT_EVERY: Final = 100_000
 """Entries in a segment, unless asked otherwise."""
@@ -35,6 +37,16 @@ _BATCH: Final = 2048
 
 SealedEntries = Callable[[View], Sequence[Entry]]
 """The entries that seal segments, by table and begin; of two for the same place the later one. ``state`` keeps them."""
+
+
+class SegmentRule(msgspec.Struct, frozen=True):
+    """When a segment is due: as soon as ``every`` entries are in none, or when the oldest of them is of ``age`` µs ago.
+
+    Entries that seal segments do not count for the age: else a ledger in which nothing happens grew by itself.
+    """
+
+    every: int = DEFAULT_EVERY
+    age: int = 86_400_000_000
 
 
 class Segments:
@@ -66,6 +78,24 @@ class Segments:
                 made += self._seal_range(entries)
                 begin = entries[-1].index + 1
         return tuple(made)
+
+    def seal_due(self, rule: SegmentRule) -> tuple[Entry, ...]:
+        """Seal what ``rule`` says is due; return the new entries. Raises as ``seal`` does."""
+        made = self.seal(rule.every)
+        if self._rest_is_due(rule):
+            made += self.seal(rule.every, rest=True)
+        return made
+
+    def _rest_is_due(self, rule: SegmentRule) -> bool:
+        now = self._clock()
+        with self.log.view() as view:
+            size, begin = view.size(), sealed_end(check_ranges(self.sealed(view)))
+            while begin < size:
+                for statement in map(decode, view.bodies(begin, min(begin + _BATCH, size))):
+                    if not isinstance(statement, SegmentSealed | Unknown):
+                        return bool(now - statement.t >= rule.age)
+                    begin += 1
+        return False
 
     def mend(self) -> tuple[str, ...]:
         """Write the files that are missing or do not match their entries again; return their names.

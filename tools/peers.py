@@ -1,0 +1,56 @@
+"""Make the environment of another implementation, which needs a later Python than Safehold: ``.peers/tlog``.
+
+Its packages are hash-locked in ``requirements/peers-tlog.txt`` and installed as wheels alone. Without Python 3.12 or later there is
+none, and the tests that need it are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["find_python", "main", "make"]
+
+_PYTHONS = ("python3.12", "python3.13", "python3.14", "python3")
+
+
+def find_python() -> str | None:
+    """The first Python on the path that is 3.12 or later and runs."""
+    for name in _PYTHONS:
+        found = shutil.which(name)
+        check = "import sys; sys.exit(sys.version_info < (3, 12))"
+        if found and subprocess.run([found, "-I", "-c", check], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+def make(root: Path, given: str | None = None) -> Path | None:
+    """Make ``.peers/tlog`` below ``root`` unless it is there; return its interpreter, or None without a Python for it."""
+    lock, venv = root / "requirements" / "peers-tlog.txt", root / ".peers" / "tlog"
+    stamp, python = venv / "made-from.txt", venv / "bin" / "python"
+    if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
+        return python
+    found = given or find_python()
+    if found is None:
+        return None
+    shutil.rmtree(venv, ignore_errors=True)
+    subprocess.run([found, "-I", "-m", "venv", str(venv)], check=True)
+    install = ["install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(lock)]
+    subprocess.run([str(python), "-I", "-m", "pip", "-qq", "--disable-pip-version-check", *install], check=True)
+    stamp.write_bytes(lock.read_bytes())
+    return python
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: 0 if the environment is there. ``arguments`` may name the Python to make it with."""
+    python = make(Path(__file__).resolve().parent.parent, arguments[0] if arguments and arguments[0] else None)
+    if python is None:
+        print("interop: there is no Python 3.12 or later on the path: make interop PEER_PYTHON=FILE", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
