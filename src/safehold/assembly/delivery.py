@@ -166,6 +166,7 @@ class Delivery:
             parent=parent,
             groups=order.groups,
             record_id=order.record_id,
+            sealed_at=self._clock(),
         )
         with prepare(source, spec, signer, folder, options) as prepared:  # 1
             self._refuse_same(prepared, order)

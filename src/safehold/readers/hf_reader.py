@@ -47,7 +47,7 @@ class _Tables:
 
 
 def hf_dataset(release: SealedRelease, columns: Sequence[str] | None = None, rule: OrderRule | None = None) -> Any:
-    """The dataset; ``rule`` gives the size of blocks and the least number of units. Maps come as lists of pairs.
+    """The dataset; ``rule`` gives the size of blocks and the least number of units; None: parts. Maps come as lists of pairs.
 
     Raises ``NotFound`` (``readers.no_datasets``), ``InputInvalid`` (``readers.column``), and what reading raises.
     """
@@ -56,7 +56,7 @@ def hf_dataset(release: SealedRelease, columns: Sequence[str] | None = None, rul
     release.fields(columns)
     schema = release.schema if columns is None else pa.schema([release.schema.field(name) for name in columns])
     plain = without_maps_schema(schema)
-    tables = _Tables(release, columns, rule if rule is not None else OrderRule(), plain)
+    tables = _Tables(release, columns, rule if rule is not None else OrderRule(lanes=1), plain)
 
     from datasets.iterable_dataset import ArrowExamplesIterable  # what the library's own Parquet reader is made of
 

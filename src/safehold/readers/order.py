@@ -6,8 +6,8 @@ last job stopped. So a number, the *position*, is all that a resumed job needs, 
 
 How it is made, so that each reader decodes little of what others decode:
 
-1. A part's records are cut into **units** (the whole part, unless there are fewer parts than lanes) and these into
-   **blocks** of at most ``window`` records.
+1. A part's records are cut into **units** (the whole part; where there are fewer parts than lanes, pieces of it of whole
+   windows) and these into **blocks** of ``window`` records, the last of a unit of fewer.
 2. Units come in a seeded order and are dealt to **lanes**, each to the lane with the fewest records so far.
 3. Within a block, records come in a seeded order (the shuffle buffer).
 4. Lanes take turns by ``chunk`` records while they have a whole chunk left; what is left over in each lane comes last.
@@ -53,9 +53,9 @@ class OrderRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     shuffle: bool = True
-    lanes: Annotated[int, Meta(ge=1, le=4096)] = 16
+    lanes: Annotated[int, Meta(ge=1, le=4096)] = 8
     chunk: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    window: Annotated[int, Meta(ge=1, le=1_048_576)] = 8192
+    window: Annotated[int, Meta(ge=1, le=1_048_576)] = 16_384
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -126,8 +126,10 @@ def _units(runs: Sequence[Run], rule: OrderRule) -> list[tuple[int, list[tuple[i
         whole = list(parts.items())
         pieces = -(-rule.lanes // len(whole))
         if pieces > 1:
-            size = {part: max(rule.chunk, -(-sum(rows for _, rows in spans) // pieces)) for part, spans in whole}
-            return [(part, piece) for part, spans in whole for piece in _cut(spans, size[part])]
+            # Whole windows: a cut elsewhere would make two readers decode the row group that it goes through.
+            windows = [-(-sum(rows for _, rows in spans) // (pieces * rule.window)) for _, spans in whole]
+            cut = zip(whole, windows, strict=True)
+            return [(part, piece) for (part, spans), count in cut for piece in _cut(spans, count * rule.window)]
         return whole
     return [(run.part, [(run.first, run.rows)]) for run in runs]
 

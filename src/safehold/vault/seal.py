@@ -5,7 +5,7 @@ caller's, who owns the key store and the ledger.
 
 1. Take the lock beside the final folder; remove what a killed sealer left in the staging folder.
 2. Write each part file into the staging folder, encrypted from the first byte; hash it, fsync it.
-3. Write the signed manifest; fsync it and the staging folder.
+3. Write the sidecars and the signed manifest, which names their digests; fsync it and the staging folder.
 4. Return ``Prepared``: the digest and the part keys, which exist in memory alone.
 5. *(caller)* Wrap the keys and store them durably under the release's digest.
 6. **Publish: rename the staging folder to its final name.** This is the commit point of the folder.
@@ -42,6 +42,7 @@ from safehold.vault.groups import plan_groups
 from safehold.vault.input_file import Source
 from safehold.vault.manifest import MANIFEST_FILE, Manifest, RecordId, manifest_bytes, release_digest
 from safehold.vault.parts import PartPlan, PartWriters
+from safehold.vault.sidecars import bound, make_sidecars
 
 __all__ = ["Prepared", "ReleaseSpec", "SealOptions", "prepare"]
 
@@ -50,7 +51,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a release is and belongs to; ids are parsed already.
 
     ``groups`` None puts all columns into one group, ``data``. ``record_id`` names the column whose value tells where
-    a part ends; None takes the shape of the whole record.
+    a part ends; None takes the shape of the whole record. ``sealed_at`` (µs UTC) is for the sidecars.
     """
 
     dataset: DatasetId
@@ -64,6 +65,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
     parent: Digest | None = None
     groups: Mapping[str, Sequence[str]] | None = None
     record_id: str | None = None
+    sealed_at: int | None = None
 
 
 class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +211,7 @@ def prepare(
             runs=laid.runs,
             sidecars=(),
         )
+        manifest = _with_sidecars(work.staging, manifest, spec.sealed_at)
         body = manifest_bytes(manifest)
         write_new(work.staging / MANIFEST_FILE, sign(body, signer).encode())
         sync_folder(work.staging)
@@ -220,6 +223,14 @@ def prepare(
     except BaseException:
         work.end()
         raise
+
+
+def _with_sidecars(folder: Path, manifest: Manifest, sealed_at: int | None) -> Manifest:
+    """Write the sidecars into the staging folder; the manifest names their digests, and its signature covers them."""
+    files = make_sidecars(manifest, sealed_at)
+    for name, data in files.items():
+        write_new(folder / name, data)
+    return msgspec.structs.replace(manifest, sidecars=bound(files))
 
 
 def _check_options(source: Source, spec: ReleaseSpec, options: SealOptions) -> None:

@@ -48,7 +48,11 @@ def naive(runs, rule, epoch):
         pieces = -(-rule.lanes // len(parts))
         units = []
         for rows in parts.values():
-            size = max(rule.chunk, -(-len(rows) // pieces)) if pieces > 1 else len(rows)
+            size = len(rows)
+            if pieces > 1:
+                size = rule.window
+                while size * pieces < len(rows):
+                    size += rule.window
             units += [rows[at : at + size] for at in range(0, len(rows), size)]
     else:
         units = [[(run.part, run.first + one) for one in range(run.rows)] for run in runs]

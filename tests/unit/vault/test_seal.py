@@ -14,6 +14,7 @@ from safehold.model.errors import Conflict, InputInvalid, SafeholdError, Storage
 from safehold.model.ids import HostId, parse_purpose, sha256_digest
 from safehold.model.statements import SubjectCount
 from safehold.vault.seal import ReleaseSpec, SealOptions, prepare
+from safehold.vault.sidecars import SIDECARS
 from safehold.vault.sources import open_source
 from safehold.vault.verify import load_release
 from tests.vault_kit import GSM8K, SPEC, SUPPLIER, seal, write_lines
@@ -80,7 +81,10 @@ def test_what_a_killed_sealer_left_is_removed(path: Path, tmp_path: Path) -> Non
     (stale / "00000-data.parquet").write_bytes(b"half")
     (tmp_path / ".sealing-r.lock").touch()  # the file stays, the lock died with its holder
     sealed = seal(path, tmp_path / "r")
-    assert sorted(entry.name for entry in (tmp_path / "r").iterdir()) == ["1-00000-data.parquet", "manifest.json"]
+    assert sorted(entry.name for entry in (tmp_path / "r").iterdir() if entry.name not in SIDECARS) == [
+        "1-00000-data.parquet",
+        "manifest.json",
+    ]
     assert sealed.manifest.rows == 500
     assert _litter(tmp_path) == []
 
