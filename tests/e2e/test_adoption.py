@@ -105,6 +105,10 @@ def test_adopted_sealed_in_place_and_removed(old: Old, tmp_path: Path) -> None:
     assert (entry["dataset"], entry["files"], entry["rows"], entry["location"]) == (DATASET, 6, None, old.location)
     assert old.adopt()["entry"] is None  # the same again changes nothing
     assert old.refused("--remove", code=2) == "cli.adopt_remove"
+    listed = desk.json("dataset", "list")["adopted"]
+    assert [(one["dataset"], one["files"], one["release"], one["removed"]) for one in listed] == [
+        (DATASET, 6, None, False)
+    ]
     dry = old.adopt("--seal", "--dry-run")
     assert "release" not in dry
     sealed = old.adopt("--seal")
@@ -116,6 +120,8 @@ def test_adopted_sealed_in_place_and_removed(old: Old, tmp_path: Path) -> None:
     assert old.adopt("--seal", "--remove")["removed"] == 6
     assert old.there() == {}
     assert len(_entries(desk, "adoption.removed")) == 1
+    assert desk.json("dataset", "list")["adopted"][0]["removed"] is True
+    assert "removed" in desk("dataset", "list").out
     assert len(_entries(desk, "release.sealed")) == 1
     assert _open(desk, tmp_path / "out") == old.files
     assert desk.json("fsck")["problems"] == []

@@ -10,7 +10,9 @@ AWS_ACCESS_KEY_ID           the access key of stores at ``s3://``
 AWS_SECRET_ACCESS_KEY       its secret; it goes into no file, entry or message
 AWS_SESSION_TOKEN           the token of a temporary access key
 AWS_REGION                  the region of the bucket (default: ``us-east-1``)
+AWS_DEFAULT_REGION          the same, where ``AWS_REGION`` is not set
 AWS_ENDPOINT_URL_S3         the S3 server, where it is not Amazon's
+AWS_ENDPOINT_URL            the same, where ``AWS_ENDPOINT_URL_S3`` is not set
 =========================== =====================================================================
 """
 
@@ -32,7 +34,9 @@ SETTINGS: Final = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
+    "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
 )
 
 
@@ -62,6 +66,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         s3_key_id=environment.get("AWS_ACCESS_KEY_ID") or None,
         s3_secret=environment.get("AWS_SECRET_ACCESS_KEY") or None,
         s3_token=environment.get("AWS_SESSION_TOKEN") or None,
-        s3_region=environment.get("AWS_REGION") or None,
-        s3_endpoint=environment.get("AWS_ENDPOINT_URL_S3") or None,
+        s3_region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None,
+        s3_endpoint=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None,
     )

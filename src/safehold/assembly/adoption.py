@@ -28,7 +28,7 @@ from safehold.model.encoding import canonical_bytes, decode_canonical
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import DatasetId, Digest, HostId, KeyId, sha256_digest
 from safehold.model.statements import AdoptionRemoved, AdoptionSealed, DatasetAdopted
-from safehold.state.standing import list_releases
+from safehold.state.standing import AdoptedRow, list_adopted, list_releases
 from safehold.vault.check_files import HeldFile, PartsOf, folder_parts, sealed_files, stored_parts
 from safehold.vault.file_facts import FileFacts, describe_file
 from safehold.vault.file_tree import FileTree, FoundFile
@@ -38,7 +38,7 @@ from safehold.vault.stored_release import expect_stored, load_stored
 from safehold.vault.verify import expect_release, load_release
 from safehold.vault.wrapped import WrappedKeys
 
-__all__ = ["Adopted", "Adoption", "AdoptionPlace", "Listing", "Removal", "read_listing"]
+__all__ = ["Adoption", "AdoptionPlace", "Listing", "Removal", "read_listing"]
 
 _MAX_LISTING_BYTES: Final = 200 << 20
 _Progress = Callable[[int, int], None]
@@ -51,19 +51,6 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dataset: DatasetId
     location: str
     files: tuple[FileFacts, ...]
-
-
-class Adopted(msgspec.Struct, frozen=True, kw_only=True):
-    """An adoption as the ledger has it: its listing, and how far it came."""
-
-    listing: Digest
-    dataset: DatasetId
-    location: str
-    files: int
-    size: int
-    rows: int | None
-    release: Digest | None
-    idx: int
 
 
 class AdoptionPlace(msgspec.Struct, frozen=True):
@@ -90,28 +77,12 @@ class Adoption:
         self._log, self._clock, self._by, self._dataset, self._place = log, clock, by, dataset, place
         self._tree = place.tree
 
-    def known(self) -> Adopted | None:
+    def known(self) -> AdoptedRow | None:
         """The newest adoption of this place whose originals were not removed."""
         with self._log.view() as view:
-            rows = view.rows(
-                "SELECT listing, dataset, location, files, size, rows, release, idx FROM adopted"
-                " WHERE dataset = ? AND location = ? AND removed_idx IS NULL ORDER BY idx DESC LIMIT 1",
-                self._dataset,
-                self._tree.location.url,
-            )
-        if not rows:
-            return None
-        listing, dataset, location, files, size, records, release, idx = rows[0]
-        return Adopted(
-            listing=listing,
-            dataset=dataset,
-            location=location,
-            files=files,
-            size=size,
-            rows=records,
-            release=release,
-            idx=idx,
-        )
+            known = list_adopted(view)
+        here = [one for one in known if (one.dataset, one.location) == (self._dataset, self._tree.location.url)]
+        return next((one for one in reversed(here) if not one.removed), None)
 
     def describe(self, progress: _Progress | None = None) -> Listing:
         """Read every file. Raises ``InputInvalid`` (``vault.files_*``, ``vault.source_changed``, ``assembly.listing_size``)."""
@@ -219,7 +190,7 @@ class Adoption:
         self._log.append_statements(said)
         return removal
 
-    def _adopted(self) -> tuple[Adopted, Listing]:
+    def _adopted(self) -> tuple[AdoptedRow, Listing]:
         adopted = self.known()
         if adopted is None:
             raise NotFound(

@@ -8,7 +8,7 @@ from safehold.cli.context import session_of
 from safehold.cli.kinds import DATASET, PARTY
 from safehold.cli.output import iso_time
 from safehold.model.ids import DatasetId, PartyId
-from safehold.state.standing import list_releases
+from safehold.state.standing import list_adopted, list_releases
 
 __all__ = ["command"]
 
@@ -37,11 +37,12 @@ def _add(context: click.Context, dataset: DatasetId, customer: PartyId, title: s
 @command.command("list", epilog="Example: safehold dataset list")
 @click.pass_context
 def _list(context: click.Context) -> None:
-    """All releases of all datasets."""
+    """All releases of all datasets, and the unsealed data that was adopted."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
         datasets = [row[0] for row in view.rows("SELECT dataset FROM dataset ORDER BY dataset")]
         releases = list_releases(view)
+        adopted = list_adopted(view)
     rows: list[tuple[object, ...]] = [
         (one.name, one.rows, one.size, ", ".join(one.groups), iso_time(one.t), one.idx) for one in releases
     ]
@@ -49,8 +50,23 @@ def _list(context: click.Context) -> None:
         (name, "", "", "no release yet", "", "") for name in datasets if all(one.dataset != name for one in releases)
     ]
     session.out.table("", ["release", "rows", "bytes", "column groups", "sealed", "entry"], rows)
+    if adopted:
+        session.out.table(
+            "adopted",
+            ["dataset", "location", "files", "bytes", "sealed as", "originals", "entry"],
+            [
+                (one.dataset, one.location, one.files, one.size, one.release or "not sealed",
+                 "removed" if one.removed else "lie there", one.idx)
+                for one in adopted
+            ],
+        )  # fmt: skip
     if session.json:
-        session.out.result({"datasets": datasets, "releases": [{"name": one.name, **_plain(one)} for one in releases]})
+        document = {
+            "datasets": datasets,
+            "releases": [{"name": one.name, **_plain(one)} for one in releases],
+            "adopted": [_plain(one) for one in adopted],
+        }
+        session.out.result(document)
 
 
 def _plain(release: object) -> dict[str, object]:

@@ -69,7 +69,8 @@ def _clean(context: click.Context, location: str, older_than: int, dry_run: bool
     document = {"store": location, "dry_run": dry_run, "orphans": found, "bytes": freed}
     told = f"{'Would remove' if dry_run else 'Removed'} {len(found)} parts that no release names, {freed:,} bytes."
     session.out.result(document, [told])
-    session.out.table("", ["dataset", "part", "bytes"], [tuple(one.values()) for one in found])
+    if found:
+        session.out.table("", ["dataset", "part", "bytes"], [tuple(one.values()) for one in found])
 
 
 def _datasets(session: Session, store: Store) -> Iterator[tuple[str, Store, list[StoredObject]]]:

@@ -29,6 +29,7 @@ from safehold.model.ids import (
 )
 
 __all__ = [
+    "AdoptedRow",
     "CurrentFinding",
     "CurrentInventory",
     "GrantRow",
@@ -41,6 +42,7 @@ __all__ = [
     "find_host",
     "find_party_key",
     "find_release",
+    "list_adopted",
     "list_grants",
     "list_hosts",
     "list_releases",
@@ -194,6 +196,28 @@ def resolve_release(view: View, name: str) -> ReleaseRow:
         known = ", ".join(release.name for release in list_releases(view, dataset)) or "none yet"
         raise NotFound("state.no_release", f"there is no release {name}", f"releases of {dataset}: {known}")
     return _release(rows[0])
+
+
+class AdoptedRow(msgspec.Struct, frozen=True):
+    """Unsealed data that was adopted; ``release`` once it was sealed, ``removed`` once its originals were."""
+
+    listing: Digest
+    dataset: DatasetId
+    location: str
+    files: int
+    size: int
+    rows: int | None
+    release: Digest | None
+    removed: bool
+    idx: int
+
+
+def list_adopted(view: View) -> tuple[AdoptedRow, ...]:
+    """All adoptions, in ledger order."""
+    names = ("listing", "dataset", "location", "files", "size", "rows", "release", "removed_idx", "idx")
+    found = view.rows(f"SELECT {', '.join(names)} FROM adopted ORDER BY idx")
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    return tuple(AdoptedRow(removed=row.pop("removed_idx") is not None, **row) for row in rows)
 
 
 def release_stores(view: View, release: Digest) -> tuple[str, ...]:

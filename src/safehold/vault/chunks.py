@@ -82,6 +82,10 @@ class ChunkWriter:
         while rest:
             if self._held == CHUNK_BYTES:
                 self._flush(last=False)
+            if not self._held and len(rest) > CHUNK_BYTES:  # more follows, so this chunk is not the last: no copy
+                self._seal(rest[:CHUNK_BYTES], last=False)
+                rest = rest[CHUNK_BYTES:]
+                continue
             taken = min(len(rest), CHUNK_BYTES - self._held)
             self._plain[self._held : self._held + taken] = rest[:taken]
             self._held += taken
@@ -94,13 +98,16 @@ class ChunkWriter:
             self._finished = True
 
     def _flush(self, *, last: bool) -> None:
+        self._seal(self._plain[: self._held], last=last)
+        self._held = 0
+
+    def _seal(self, plain: memoryview, *, last: bool) -> None:
         if self._finished or self._number >= _MAX_CHUNKS:
             raise InputInvalid("vault.chunks_ended", "this container is finished, or full", "begin another one")
-        target = self._sealed[: self._held + _TAG]
-        self._cipher.encrypt_into(_nonce(self._number, last=last), self._plain[: self._held], self._aad, target)
+        target = self._sealed[: len(plain) + _TAG]
+        self._cipher.encrypt_into(_nonce(self._number, last=last), plain, self._aad, target)
         _write(self._sink, target)
         self._number += 1
-        self._held = 0
 
 
 def _write(sink: ByteSink, data: memoryview) -> None:

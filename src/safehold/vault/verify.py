@@ -174,16 +174,16 @@ def check_part(folder: Path, part: PartFile) -> Path:
     return path
 
 
-def check_size(folder: Path, part: PartFile) -> Path:
-    """Return the path of ``part`` if it is a file of the manifest's size; raises as ``check_part``."""
-    path = folder / part.file
+def check_size(folder: Path, part: PartFile) -> PartFile:
+    """Return ``part`` if it is a file of the manifest's size; raises as ``check_part``."""
+    path = os.path.join(folder, part.file)  # a Path would cost more than the look itself, and parts are many
     try:
         _right_size(part, os.lstat(path))
     except FileNotFoundError as error:
         raise _missing(part.file) from error
     except OSError as error:
-        raise storage_failed(error, str(path)) from error
-    return path
+        raise storage_failed(error, path) from error
+    return part
 
 
 @contextmanager

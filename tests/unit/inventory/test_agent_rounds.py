@@ -195,9 +195,11 @@ class Broker:
                 status = outer.answers.pop(0) if outer.answers else 200
                 if status == 200:
                     outer.bodies.append(body)
+                text = b'{"type":"inventory.host_unknown"}' if status == 404 else b""
                 self.send_response(status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
+                self.wfile.write(text)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -229,13 +231,13 @@ def _numbers(broker: Broker) -> list[int]:
     return [json.loads(body["message"])["number"] for body in broker.bodies]
 
 
-@pytest.mark.parametrize("busy", [503, 500, 429, 408])
+@pytest.mark.parametrize("busy", [503, 500, 429, 408, 404])
 def test_what_cannot_go_now_waits_and_goes_later_in_order(tmp_path: Path, broker: Broker, busy: int) -> None:
     folder = _waiting(tmp_path, 4)
     broker.answers = [200, busy]
     told = deliver(str(folder), HOST, Door(broker.url))
     assert (told["sent"], told["waiting"], told["refused"]) == (1, 3, 0)
-    assert str(busy) in told["why"]
+    assert ("does not know this host" if busy == 404 else str(busy)) in told["why"]
     told = deliver(str(folder), HOST, Door(broker.url))
     assert (told["sent"], told["waiting"]) == (3, 0)
     assert _numbers(broker) == [1, 2, 3, 4]

@@ -151,6 +151,13 @@ def test_compiled_files_against_their_source(environment: Environment) -> None:
     )
 
 
+def test_a_module_with_a_dot_in_its_name_has_a_source(environment: Environment) -> None:
+    source = environment.write("quiet/hook-a.b.py", "A = 1\n")
+    for level in (0, 1):
+        py_compile.compile(str(source), optimize=level)
+    assert environment.sweep(wish=agent.Wish(code=60.0))["pyc"] == []
+
+
 def test_a_cache_that_was_cleared_is_not_missing(environment: Environment) -> None:
     folder = environment.install("cached", "1", {"cached.py": ""})
     rows = folder.joinpath("RECORD").read_text() + "__pycache__/cached.cpython-311.pyc,,\n"

@@ -21,6 +21,7 @@ PATH = "/v1/inventory"
 _TIMEOUT = 30.0
 _ANSWER_BYTES = 1 << 20
 _LATER = (408, 425, 429)
+_UNREGISTERED = b"inventory.host_unknown"
 
 Post = Callable[[dict[str, str]], int]
 """Sends one message, returns the status; ``OSError`` where there was no answer."""
@@ -57,7 +58,9 @@ class Door:
             headers = {"Content-Type": "application/json", "User-Agent": "safehold-agent"}
             connection.request("POST", self._parts.path.rstrip("/") + PATH, data, headers)
             answer = connection.getresponse()
-            answer.read(_ANSWER_BYTES)
+            told = answer.read(_ANSWER_BYTES)
+            if answer.status == 404 and _UNREGISTERED in told:
+                raise OSError("the broker does not know this host yet: register it, and what waits here is taken")
             return answer.status
         except http.client.HTTPException as error:
             raise OSError(f"the broker gave no HTTP answer: {error!r}") from error

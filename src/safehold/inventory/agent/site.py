@@ -33,7 +33,7 @@ _SETTLED_NS = 2_000_000_000
 SITE_FOLDER = re.compile(rb"(?:(.+?)(?:/local)?/lib(?:64)?/python[^/]*|.*)/(?:site|dist)-packages", re.DOTALL)
 """A site folder by its path; the group is the environment's root."""
 _HOOK = re.compile(rb"[^/]*\.pth|(?:\.\./)?(sitecustomize|usercustomize)(?:\.[^/]*|/__init__\.[^/]*)?", re.DOTALL)
-_CACHE = re.compile(rb"(.*/)?__pycache__/([^/.]*)([^/]*)\.pyc", re.DOTALL)
+_CACHE = re.compile(rb"(.*/)?__pycache__/([^/]*?)(?:\.[^/.]*(?:\.opt-[^/.]*)?)?\.pyc", re.DOTALL)
 _BESIDE = tuple(
     name + end for name in (b"../sitecustomize", b"../usercustomize") for end in (b".py", b".pyc", b"/__init__.py")
 )
