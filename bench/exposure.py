@@ -52,7 +52,7 @@ __all__ = ["main"]
 DAY: Final = 86_400_000_000
 YEAR: Final = 365 * DAY
 KEY = KeyId("SHA256:" + "A" * 43)
-EVERY: Final = 1_000_000
+EVERY: Final = 250_000
 HOSTS, GRANTS, DATASETS, RUNS, MODELS = 5_000, 60_000, 20_000, 15_000, 5_000
 SPANS: Final = (("3 days", 3), ("30 days", 30), ("a year", 364))
 LIMITS: Final = QueryLimits(memory=400, threads=2, seconds=300.0, rows=1_000_000)
