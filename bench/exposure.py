@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -255,7 +254,7 @@ def ask(place: Path, rows: int, days: int, *, whole: bool) -> dict[str, Any]:
     store = SqliteStore(place / "projections.db")
     try:
         with store.read() as view:
-            openings = SegmentOpenings(view, segments, LIMITS)
+            openings = SegmentOpenings(view, segments, LIMITS, few=-1)
             if whole:
                 started = time.perf_counter()
                 report = answer_all(load_case(view, ADVISORY.format(days=days), YEAR, None, openings))
@@ -268,7 +267,13 @@ def ask(place: Path, rows: int, days: int, *, whole: bool) -> dict[str, Any]:
                 told["hashing"] = _timed(lambda: _hashing(folder, sealed, told["first"], told["last"]), 1)[0]
     finally:
         store.close()
-    return told | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return told | {"memory": _memory()}
+
+
+def _memory() -> float:
+    """The most that this process had, in MB. (``getrusage`` also tells of the process that started it.)"""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _query(case: Case, openings: SegmentOpenings, days: int) -> dict[str, Any]:
@@ -278,6 +283,8 @@ def _query(case: Case, openings: SegmentOpenings, days: int) -> dict[str, Any]:
     def query() -> tuple[Any, Any]:
         touches = openings.touching(spans)
         return touches, lineage.descendants({touch.release for touch in touches})
+
+    import pyarrow.parquet  # noqa: F401 - loading libraries is no part of a query
 
     processor = time.process_time()
     took, (touches, (later, used, models)) = _timed(query, runs)
