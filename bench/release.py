@@ -1,9 +1,11 @@
-"""Fresh key releases by the broker in one process: 1 key and 64 keys a request, 1 and 16 threads, durable before release.
+"""Key releases by the broker in one process: one by one and 64 at a time, 1 key and 64 keys a request, and by a lease.
 
-Run: ``python bench/release.py [--requests 600]``. Requests are made and signed beforehand: what is measured is the
-broker's side alone, all eleven steps with a real ledger, key store and key-encryption key. Beside each figure stand the
-CPU and the commits a request took, and what a commit costs on this disk. There is no peer to run in the same process;
-the bound printed is what one verification and one hybrid seal cost by themselves.
+Run: ``python bench/release.py [--requests 640]``. Requests are made and signed beforehand: what is measured is the
+broker's side alone, all eleven steps with a real ledger, key store and key-encryption key, durable before release. *At a
+time* is what the served broker does with requests that wait together: one commit for 64 of them, half of their signatures
+checked on another core. They ask for the same release, so that its keys are unwrapped once a commit and not once a request.
+Beside each figure stand the CPU and the commits a request took, and what a commit costs on this disk. There is no peer
+here (``serve.py`` has one); the bound printed is what one verification and one hybrid seal cost by themselves.
 """
 
 from __future__ import annotations
@@ -15,14 +17,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from safehold.broker.client import KeyOrder
 from safehold.broker.grants import GrantKey, verify_grant
 from safehold.broker.issue import GrantOrder, issue_grant
+from safehold.broker.lease_client import open_lease
 from safehold.broker.proof import Proof, sign_request, verify_proof
 from safehold.broker.release import Broker
-from safehold.broker.request import KeyRequest, format_request
+from safehold.broker.request import (
+    KeyRequest,
+    LeasedRequest,
+    LeaseWish,
+    format_leased_request,
+    format_request,
+)
 from safehold.broker.sealing import ReaderKey, seal_keys
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.lock import CheckpointLock
@@ -43,6 +54,7 @@ __all__ = ["main"]
 LAB, SUPPLIER = PartyId("north-lab"), PartyId("quill-works")
 HOST, DATASET = HostId("quill-works/ci-1"), DatasetId("quill-works/words")
 GROUP, PURPOSE = GroupName("text"), Purpose("training")
+AT_A_TIME = 64
 CONTENTS = b'{"distributions":[{"name":"numpy","version":"2.3.0"}]}'
 
 
@@ -124,6 +136,20 @@ class World:
         )
         self.log.append(lambda _view: Draft((sealed,), (body,)))
         return release
+
+    def leased(self, count: int, parts: int) -> list[tuple[bytes, Any]]:
+        """Requests by one lease, counted up."""
+        order = KeyOrder(
+            release=self.releases[parts], groups=(GROUP,), purpose=PURPOSE, host=HOST, member=None,
+            grant=self.grant.token,
+        )  # fmt: skip
+        lease = open_lease(self.broker, order, self.host_key, now, LeaseWish(300, 10**6))
+        made = []
+        for counter in range(1, count + 1):
+            asked = LeasedRequest(lease=lease.id, counter=counter, release=self.releases[parts], groups=(GROUP,))
+            body = format_leased_request(asked)
+            made.append((body, lease.session.authenticate(body)))
+        return made
 
     def requests(self, count: int, parts: int) -> list[tuple[bytes, Proof]]:
         """Signed requests, each with an id and a reader of its own."""
@@ -222,6 +248,25 @@ def _measure(world: World, parts: int, threads: int, count: int) -> None:
     )
 
 
+def _measure_many(world: World, name: str, asks: Sequence[tuple[bytes, Any]], keys: int) -> None:
+    """The same, 64 requests a call."""
+    count, taken, failed = len(asks), list[float](), 0
+    commits, cpu, start = world.commits.count(), time.process_time(), time.perf_counter()
+    for begin in range(0, count, AT_A_TIME):
+        at = time.perf_counter()
+        outcomes = world.broker.release_many(asks[begin : begin + AT_A_TIME])
+        taken.append(time.perf_counter() - at)
+        failed += sum(isinstance(one, Exception) for one in outcomes)
+    wall, cpu, commits = time.perf_counter() - start, time.process_time() - cpu, world.commits.count() - commits
+    assert not failed, f"{failed} of {count} were refused"
+    taken.sort()
+    print(
+        f"{name}, {AT_A_TIME} at a time: {count / wall:7.0f} requests/s {keys * count / wall:9.0f} keys/s"
+        f"   p50 {taken[len(taken) // 2] * 1e3:6.2f} ms  longest {taken[-1] * 1e3:6.2f} ms"
+        f"   cpu {cpu / count * 1e6:5.0f} us/request   {commits / count:5.3f} commits/request"
+    )
+
+
 def _each(act: Callable[[], object], times: int = 300) -> float:
     """µs of CPU for one call."""
     start = time.process_time()
@@ -243,7 +288,7 @@ def _fsync(folder: Path) -> float:
 def main() -> None:
     """Make, measure, print, remove."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=600)
+    parser.add_argument("--requests", type=int, default=640)
     count = parser.parse_args().requests
     with tempfile.TemporaryDirectory(prefix="safehold-bench-") as name:
         world = World(Path(name))
@@ -252,6 +297,12 @@ def main() -> None:
         for parts in (1, 64):
             for threads in (1, 16):
                 _measure(world, parts, threads, count)
+        with ThreadPoolExecutor(1) as other_core:
+            world.broker.share_work(other_core)
+            for parts in (1, 64):
+                _measure_many(world, f"{parts:>3} keys, fresh", world.requests(count, parts), parts)
+            for parts in (1, 64):
+                _measure_many(world, f"{parts:>3} keys, lease", world.leased(count, parts), parts)
         print(f"append of 4 KiB with fsync: {_fsync(Path(name)) * 1e3:.2f} ms")
         ((body, proof),) = world.requests(1, 1)
         reader, request = ReaderKey().public, parse_request_id("q-" + "0" * 32)
@@ -269,7 +320,7 @@ def main() -> None:
         with world.log.view() as view:
             bodies = view.bodies(0, view.size())
         released = sum(isinstance(decode(body), KeyReleased) for body in bodies)
-        assert released == 4 * count + 20, "each answer has its entry"
+        assert released == 8 * count + 20, "each answer has its entry"
         world.log.close()
 
 

@@ -50,6 +50,9 @@ class MemoryKek:
         except (InvalidUnwrap, ValueError) as error:
             raise VerificationFailed("vault.unwrap", "not this key's") from error
 
+    def unwrap_many(self, wrapped: Sequence[bytes]) -> list[bytes]:
+        return [self.unwrap(one) for one in wrapped]
+
 
 class Sealed(NamedTuple):
     folder: Path

@@ -30,7 +30,7 @@ _LATE_IMPORTERS = {
 }
 _READS = re.compile(r"os\.(environb?|getenvb?|putenv)|(os\.path|path)\.(expanduser|expandvars)|(pathlib\.)?Path\.home")
 _OPTIONS = {"envvar", "auto_envvar_prefix"}
-_IMPORT_NAMES = {"biscuit-python": "biscuit_auth"}
+_IMPORT_NAMES = {"python-pkcs11": "pkcs11", "biscuit-python": "biscuit_auth"}
 
 
 def _within(module: Module, places: dict[str, str]) -> bool:

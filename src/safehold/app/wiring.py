@@ -35,6 +35,7 @@ from typing import Final
 import msgspec
 
 from safehold.app.backup import BackupSource, back_up, report_of, verify_backup
+from safehold.app.kek import HomeKeks, Mover, RekeyReport, rekey
 from safehold.app.restore import Answer, accept_restored, read_mark, restore
 from safehold.broker.grants import GrantKey
 from safehold.broker.policy import BrokerPolicy
@@ -113,10 +114,20 @@ class Home:
 
     def part_keys(self, passphrase: Callable[[], str]) -> WrappedKeys:
         """The store of wrapped part keys, unlocked. Raises ``vault.passphrase_wrong`` for another passphrase."""
-        kek = PassphraseKek.load(self.path / "kek.json", passphrase())
+        keks = HomeKeks(self.path, passphrase)
+        return WrappedKeys(self._keys_at(), keks.current(), keks.find)
+
+    def _keys_at(self) -> KeyStore:
         if self._key_store is None:
             self._key_store = KeyStore(self.path / "keys.db")
-        return WrappedKeys(self._key_store, kek)
+        return self._key_store
+
+    def rekey(
+        self, source: Path, passphrase: Callable[[], str], progress: Callable[[int, int], None], *, dry_run: bool
+    ) -> RekeyReport:
+        """Move all part keys to the key-encryption key that ``source`` names: see ``app.kek``."""
+        mover = Mover(home=self.path, log=self.log, store=self._keys_at(), clock=self.clock, by=self._by)
+        return rekey(mover, source, HomeKeks(self.path, passphrase), progress, dry_run=dry_run)
 
     def broker(self, passphrase: Callable[[], str]) -> Broker:
         """The broker, able to unwrap."""

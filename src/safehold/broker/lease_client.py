@@ -67,9 +67,7 @@ class Lease:
     def request_keys(self, release: Digest, groups: Sequence[GroupName]) -> LeasedOpening:
         """All keys of a read, by the lease. Raises ``Refused``, or ``VerificationFailed`` for a wrong answer."""
         with self._lock:
-            keys = self._keys
-            if keys is None:
-                raise VerificationFailed("broker.answer", "the lease was closed", "open a new lease")
+            keys = self.session
             self._counter += 1
             asked = LeasedRequest(lease=self.id, counter=self._counter, release=release, groups=tuple(groups))
             body = format_leased_request(asked)
@@ -79,6 +77,13 @@ class Lease:
         return LeasedOpening(
             keys.open(answer.sealed, asked.lease, asked.counter, asked.release), answer.until, answer.entry
         )
+
+    @property
+    def session(self) -> SessionKeys:
+        """The session's keys: for whoever sends by himself. ``VerificationFailed`` once it was closed."""
+        if self._keys is None:
+            raise VerificationFailed("broker.answer", "the lease was closed", "open a new lease")
+        return self._keys
 
     def close(self) -> None:
         """Forget the session key. The broker's side goes with its time; Python cannot wipe memory."""

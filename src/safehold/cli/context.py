@@ -34,9 +34,38 @@ if TYPE_CHECKING:
     from safehold.vault.store import Store
     from safehold.vault.wrapped import WrappedKeys
 
-__all__ = ["Home", "HomeFactory", "Session", "session_of"]
+__all__ = ["Home", "HomeFactory", "Rekeyed", "Session", "session_of"]
 
 _MAX_PASSPHRASE_BYTES = 4096
+
+
+class Rekeyed(Protocol):
+    """What a move to another key-encryption key did."""
+
+    @property
+    def kek(self) -> str:
+        """The new key."""
+        ...
+
+    @property
+    def keys(self) -> int:
+        """Keys wrapped anew."""
+        ...
+
+    @property
+    def releases(self) -> int:
+        """Releases that they are of."""
+        ...
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The entries that say so."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Keys that another key still wraps."""
+        ...
 
 
 class Home(Protocol):
@@ -83,6 +112,12 @@ class Home(Protocol):
 
     def release_folder(self, dataset: DatasetId, version: int) -> Path:
         """Where a release is, or will be."""
+        ...
+
+    def rekey(
+        self, source: Path, passphrase: Callable[[], str], progress: Callable[[int, int], None], *, dry_run: bool
+    ) -> Rekeyed:
+        """Move all part keys to the key-encryption key that ``source`` names."""
         ...
 
     def back_up(self, wish: BackupWish) -> BackupReport:

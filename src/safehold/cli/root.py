@@ -33,6 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "lease": ("safehold.cli.lease", "List leases; end one."),
     "approval": ("safehold.cli.approval", "Approve access to a dataset as a second member."),
     "policy": ("safehold.cli.policy", "Set and show what the broker decides by."),
+    "rekey": ("safehold.cli.rekey", "Wrap part keys anew with another key-encryption key."),
     "drill": ("safehold.cli.drill", "Try stolen tokens and keys on a throw-away home; show that all are refused."),
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),

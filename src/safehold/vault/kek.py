@@ -20,6 +20,7 @@ import hashlib
 import os
 import secrets
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
@@ -51,6 +52,9 @@ class Kek(Protocol):
 
     def unwrap(self, wrapped: bytes) -> bytes:
         """Return the key in ``wrapped``; raises ``VerificationFailed`` (``vault.unwrap``) if it is not this key's."""
+
+    def unwrap_many(self, wrapped: Sequence[bytes]) -> list[bytes]:
+        """``unwrap`` of many, in their order; in one round trip where the key is on a server."""
 
 
 class KdfCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,6 +146,10 @@ class PassphraseKek:
             raise VerificationFailed(
                 "vault.unwrap", f"a stored key does not open with {self._id}", "was the key file replaced since?"
             ) from error
+
+    def unwrap_many(self, wrapped: Sequence[bytes]) -> list[bytes]:
+        """See ``Kek``."""
+        return [self.unwrap(one) for one in wrapped]
 
     def change_passphrase(self, passphrase: str) -> None:
         """Wrap the same key under another passphrase; the file is replaced whole or not at all.

@@ -50,7 +50,7 @@ class KeyStore:
         """
         self._path = path
         self._changes = 0  # transactions of this connection that have ended
-        self._memory: tuple[tuple[int, int], dict[Digest, dict[str, bytes]]] = ((0, 0), {})
+        self._memory: tuple[tuple[int, int], dict[Digest, dict[str, tuple[str, bytes]]]] = ((0, 0), {})
         try:
             # SQLite gives its log files the mode of the database, so the first open decides for all.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -107,7 +107,11 @@ class KeyStore:
                 )
 
     def get(self, release: Digest, files: Iterable[str]) -> dict[str, bytes]:
-        """The wrapped keys of ``files``.
+        """The wrapped keys of ``files``; raises like ``get_with_kek``."""
+        return {file: data for file, (_, data) in self.get_with_kek(release, files).items()}
+
+    def get_with_kek(self, release: Digest, files: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """The wrapped keys of ``files``, each with the id of the key that wrapped it.
 
         Raises ``NotFound`` (``vault.keys_erased``, ``vault.keys_missing``) or ``StorageFailed``.
         """
@@ -124,7 +128,7 @@ class KeyStore:
             )
         return {file: held[file] for file in files}
 
-    def _remembered(self, release: Digest) -> dict[str, bytes]:
+    def _remembered(self, release: Digest) -> dict[str, tuple[str, bytes]]:
         """The wrapped keys of a release, read once for as long as nobody has changed the store.
 
         Other connections' commits show in SQLite's ``data_version``; this one's own forget all before they return. So a
@@ -137,7 +141,7 @@ class KeyStore:
             self._memory = (changes, known)  # swapped whole: whoever still fills the old one fills what nobody reads
         held = known.get(release)
         if held is None:
-            held = {file: data for file, _, data in self._rows(release)}
+            held = {file: (kek, data) for file, kek, data in self._rows(release)}
             if held and changes == (self._pragma("data_version"), self._changes):
                 known[release] = held
         return held
@@ -148,6 +152,34 @@ class KeyStore:
             for _, kek, _ in self._rows(release):
                 return kek
         raise NotFound("vault.keys_missing", f"there are no keys for {release}", "was it sealed in another home?")
+
+    def files(self, release: Digest) -> list[str]:
+        """The part files of ``release`` that have a key here."""
+        with self._translated():
+            return [file for file, _, _ in self._rows(release)]
+
+    def replace(self, release: Digest, kek: str, old: Mapping[str, bytes], fresh: Mapping[str, bytes]) -> None:
+        """Put ``fresh`` wrapped keys, by the key ``kek``, in the place of ``old`` ones: all of them, durably, or none.
+
+        Raises ``Conflict`` (``vault.keys_changed``) if what is stored is not ``old`` any more, or ``StorageFailed``.
+        """
+        with self._transaction():
+            self._refuse_erased(release)
+            held = {file: data for file, _, data in self._rows(release)}
+            if any(held.get(file) != data for file, data in old.items()) or old.keys() != fresh.keys():
+                raise Conflict(
+                    "vault.keys_changed", f"the keys of {release} were changed meanwhile", "run the command again"
+                )
+            self._db.executemany(
+                "UPDATE part_key SET kek = ?, wrapped = ? WHERE release = ? AND file = ?",
+                [(kek, data, release, file) for file, data in sorted(fresh.items())],
+            )
+
+    def wrapped_otherwise(self, kek: str) -> int:
+        """How many keys are here that another key than ``kek`` wrapped."""
+        with self._translated():
+            row = self._db.execute("SELECT count(*) FROM part_key WHERE kek <> ?", (kek,)).fetchone()
+            return int(row[0]) if row else 0
 
     def erase(self, release: Digest) -> int:
         """Destroy the keys of ``release`` for good; returns how many there were. Running it again is fine.

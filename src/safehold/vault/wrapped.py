@@ -1,9 +1,14 @@
-"""Part keys between the key store and whoever may see them in the clear: wrapped on the way in, unwrapped out."""
+"""Part keys between the key store and whoever may see them in the clear: wrapped on the way in, unwrapped out.
+
+Each stored key says by which key-encryption key it was wrapped. While one is being replaced by another, both are known
+here: new keys are wrapped by the new one, and each is unwrapped by its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from safehold.model.errors import VerificationFailed
 from safehold.model.ids import Digest
 from safehold.vault.kek import Kek
 from safehold.vault.keystore import KeyStore
@@ -12,11 +17,16 @@ __all__ = ["WrappedKeys"]
 
 
 class WrappedKeys:
-    """A key store with its key-encryption key behind it."""
+    """A key store with its key-encryption key behind it.
 
-    def __init__(self, store: KeyStore, kek: Kek) -> None:
+    ``others`` gives a further key by its id, for keys that were wrapped by another one than ``kek``; None if unknown.
+    """
+
+    def __init__(self, store: KeyStore, kek: Kek, others: Callable[[str], Kek | None] | None = None) -> None:
         self._store = store
         self._kek = kek
+        self._others = others
+        self._known: dict[str, Kek] = {kek.id: kek}
 
     def store(self, release: Digest, keys: Mapping[str, bytes]) -> None:
         """Wrap and keep the keys of a release, by file name: all of them, durably, or none.
@@ -38,6 +48,39 @@ class WrappedKeys:
     def unwrap(self, release: Digest, files: Sequence[str]) -> Mapping[str, bytes]:
         """The 32-byte keys of these part files.
 
-        Raises ``NotFound`` if they were never kept or were erased, ``VerificationFailed`` (``vault.unwrap``).
+        Raises ``NotFound`` if they were never kept or were erased, ``VerificationFailed`` (``vault.unwrap``), or what
+        the key-encryption key raises when it cannot be used.
         """
-        return {file: self._kek.unwrap(wrapped) for file, wrapped in self._store.get(release, files).items()}
+        stored = self._store.get_with_kek(release, files)
+        keys: dict[str, bytes] = {}
+        for kek in {by for by, _ in stored.values()}:
+            mine = [file for file, (by, _) in stored.items() if by == kek]
+            keys.update(zip(mine, self._find(kek).unwrap_many([stored[file][1] for file in mine]), strict=True))
+        return {file: keys[file] for file in stored}
+
+    def rewrap(self, release: Digest) -> int:
+        """Wrap the keys of a release by the current key-encryption key; returns how many were not. Safe to repeat."""
+        stored = self._store.get_with_kek(release, self._store.files(release))
+        old = {file: (by, data) for file, (by, data) in stored.items() if by != self._kek.id}
+        fresh = {}
+        for file, (by, data) in old.items():
+            fresh[file] = self._kek.wrap(self._find(by).unwrap(data))
+        if fresh:
+            self._store.replace(release, self._kek.id, {file: data for file, (_, data) in old.items()}, fresh)
+        return len(fresh)
+
+    @property
+    def kek_id(self) -> str:
+        """The id of the key that wraps new keys."""
+        return self._kek.id
+
+    def _find(self, kek: str) -> Kek:
+        known = self._known.get(kek) or (self._others(kek) if self._others else None)
+        if known is None:
+            raise VerificationFailed(
+                "vault.unwrap",
+                f"a stored key was wrapped by {kek}, and {self._kek.id} is in use here",
+                "was the key file replaced since? name the other key, or go on with safehold rekey",
+            )
+        self._known[kek] = known
+        return known

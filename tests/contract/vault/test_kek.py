@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safehold.model.errors import InputInvalid, VerificationFailed
-from safehold.vault.kek import KdfCost, Kek, PassphraseKek
-from tests.vault_kit import MemoryKek
+from safehold.model.errors import InputInvalid, StorageFailed, VerificationFailed
+from safehold.vault.kek import Kek
+from safehold.vault.kek_aws import AwsKek
+from safehold.vault.kek_transit import TransitAddress, TransitKek
+from tests.kek_kit import KINDS, RecordedKms, transit_kek, two_keks
 
 
-@pytest.fixture(scope="module", params=["memory", "passphrase"])
-def keks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kek, Kek]:
+@pytest.fixture(scope="module", params=KINDS)
+def keks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kek, Kek]]:
     """Two different keys of one kind."""
-    if request.param == "memory":
-        return MemoryKek(b"a" * 32), MemoryKek(b"b" * 32)
-    folder: Path = tmp_path_factory.mktemp("kek")
-    cost = KdfCost(memory_kib=128, passes=1, lanes=1)
-    return PassphraseKek.create(folder / "a", "x", cost), PassphraseKek.create(folder / "b", "x", cost)
+    both = two_keks(request.param, tmp_path_factory.mktemp("kek"))
+    yield both
+    for kek in both:
+        getattr(kek, "close", lambda: None)()
 
 
+@settings(max_examples=30)
 @given(key=st.binary(min_size=32, max_size=32))
 def test_wrapped_opens_with_its_own_key_alone(keks: tuple[Kek, Kek], key: bytes) -> None:
     mine, other = keks
@@ -33,6 +35,7 @@ def test_wrapped_opens_with_its_own_key_alone(keks: tuple[Kek, Kek], key: bytes)
         other.unwrap(wrapped)
 
 
+@settings(max_examples=60)
 @given(place=st.integers(0, 39), bit=st.integers(0, 7))
 def test_a_changed_bit_is_found(keks: tuple[Kek, Kek], place: int, bit: int) -> None:
     wrapped = bytearray(keks[0].wrap(b"k" * 32))
@@ -41,6 +44,7 @@ def test_a_changed_bit_is_found(keks: tuple[Kek, Kek], place: int, bit: int) -> 
         keks[0].unwrap(bytes(wrapped))
 
 
+@settings(max_examples=40)
 @given(data=st.binary(max_size=64))
 def test_what_was_never_wrapped_is_refused(keks: tuple[Kek, Kek], data: bytes) -> None:
     with pytest.raises(VerificationFailed, match="unwrap"):
@@ -55,3 +59,58 @@ def test_keys_of_another_length_are_refused(keks: tuple[Kek, Kek], size: int) ->
 
 def test_ids_tell_keys_apart(keks: tuple[Kek, Kek]) -> None:
     assert keks[0].id != keks[1].id
+
+
+def test_many_open_in_their_order_or_none(keks: tuple[Kek, Kek]) -> None:
+    mine, other = keks
+    keys = [bytes([number]) * 32 for number in range(70)]
+    wrapped = [mine.wrap(key) for key in keys]
+    assert mine.unwrap_many(wrapped) == keys
+    assert mine.unwrap_many([]) == []
+    with pytest.raises(VerificationFailed, match="unwrap"):
+        mine.unwrap_many([*wrapped, other.wrap(keys[0])])
+
+
+# --- what only one kind can do wrong ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["http://kms.example:8200", "ftp://127.0.0.1", "127.0.0.1", "https://h/path", ""])
+def test_a_transit_server_is_reached_in_safety_or_not_at_all(url: str) -> None:
+    with pytest.raises(InputInvalid, match="kek_address"):
+        TransitKek(TransitAddress(url=url, key="k"), lambda: "t")
+
+
+def test_a_transit_server_that_is_away_or_denies_is_a_failure_and_not_a_wrong_key() -> None:
+    with pytest.raises(StorageFailed, match="kek_unreachable"):
+        TransitKek(TransitAddress(url="http://127.0.0.1:1", key="k"), lambda: "t").unwrap(b"vault:v1:AAAA")
+    kek = transit_kek("denied", token="no such token")
+    with pytest.raises(StorageFailed, match="kek_denied"):
+        kek.wrap(b"k" * 32)
+    kek.close()
+
+
+def test_a_transit_connection_that_was_closed_is_made_anew() -> None:
+    kek = transit_kek("again")
+    wrapped = kek.wrap(b"k" * 32)
+    assert kek._connection is not None
+    assert kek._connection.sock is not None
+    kek._connection.sock.close()
+    assert kek.unwrap(wrapped) == b"k" * 32
+    kek.close()
+    assert kek.unwrap(wrapped) == b"k" * 32
+    kek.close()
+
+
+def test_aws_that_fails_or_answers_by_another_key() -> None:
+    client = RecordedKms()
+    kek = AwsKek(client, client.arn("a"))
+    wrapped = kek.wrap(b"k" * 32)
+    client.answer_as = client.arn("b")
+    with pytest.raises(VerificationFailed, match="unwrap"):
+        kek.unwrap(wrapped)
+    client.refuse = "ThrottlingException"
+    for act in (lambda: kek.unwrap(wrapped), lambda: kek.wrap(b"k" * 32)):
+        with pytest.raises(StorageFailed, match="ThrottlingException"):
+            act()
+    with pytest.raises(InputInvalid, match="kek_address"):
+        AwsKek(client, "alias/mine")

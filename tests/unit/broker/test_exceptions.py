@@ -14,14 +14,16 @@ import pytest
 
 from safehold.broker import deciding, policy, release
 from safehold.broker.grants import VerifiedGrant
+from safehold.broker.leases import Leases, Session, SessionKeys
 from safehold.broker.policy import Denial
+from safehold.broker.proof import sign_request
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
 from safehold.model.errors import Refused, SafeholdError, StorageFailed
 from safehold.model.statements import KeyRefused, KeyReleased
 from safehold.state import remembered
-from safehold.state.remembered import Remembered
-from tests.broker_kit import World
+from safehold.state.remembered import Remembered, Standing
+from tests.broker_kit import CI, SECOND, World, decode_request
 
 # What each step calls, and under which step its failure is recorded. What the transaction of steps 4 - 8 reads is read
 # before the decision, and fails as step 4.
@@ -174,3 +176,94 @@ def test_a_failed_decision_leaves_its_neighbours_in_the_same_commit_alone(
     assert isinstance(bad.error, MemoryError)
     assert good.error is None
     is_open(world)
+
+
+LEASE_PLACES: dict[str, tuple[Any, str, int]] = {
+    "parse": (release, "parse_leased_request", 1),
+    "find": (Leases, "find", 3),
+    "verify": (SessionKeys, "verify", 3),
+    "take": (Session, "take", 3),
+    "lease": (Standing, "lease", 4),
+    "check": (deciding, "_check_lease", 4),
+    "spend": (Session, "spend", 4),
+    "seal": (SessionKeys, "seal", 10),
+    "answer": (release, "_answer_of", 11),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", LEASE_PLACES)
+def test_an_exception_in_any_step_of_a_leased_request_is_a_refusal_with_an_entry(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str, error: type[Exception]
+) -> None:
+    lease = world.lease()
+    owner, name, step = LEASE_PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing_method(owner, name, error("secret detail")))
+        with world.refused(step, "broker.internal"):
+            lease.request_keys(world.release, ("question",))
+    assert bool(world.statements(KeyReleased)) == (step > 8)
+    lease.request_keys(world.release, ("question",))
+    is_open(world)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", ["parse_lease_request", "LEASE session", "_opened"])
+def test_an_exception_while_a_lease_is_opened_is_a_refusal_with_an_entry(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str, error: type[Exception]
+) -> None:
+    owner, name, step = {
+        "parse_lease_request": (release, "parse_lease_request", 1),
+        "LEASE session": (release, "Session", 10),
+        "_opened": (deciding, "_opened", 4),
+    }[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing(getattr(owner, name), error("x"), times=1))
+        with world.refused(step, "broker.internal"):
+            world.lease()
+    world.lease().request_keys(world.release, ("question",))
+
+
+def failing_method(owner: Any, name: str, error: BaseException) -> Callable[..., Any]:
+    """Fails the first time, then is itself again; a function or a method."""
+    return failing(getattr(owner, name), error, times=1)
+
+
+def test_one_failure_among_many_requests_is_that_one_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen in one commit: the fifth fails in the decision, the ninth in sealing; all others are answered."""
+    asks = []
+    for _ in range(16):
+        body = world.body()
+        asks.append((body, sign_request(body, decode_request(body), world.now // SECOND, world.host_keys[CI])))
+    decided, sealed = [0], [0]
+    decide_attempt, seal_keys = release.decide_attempt, release.seal_keys
+
+    def deciding_one(*arguments: Any) -> Any:
+        decided[0] += 1
+        if decided[0] == 5:
+            raise MemoryError
+        return decide_attempt(*arguments)
+
+    def sealing_one(*arguments: Any) -> Any:
+        sealed[0] += 1
+        if sealed[0] == 8:  # of the ninth request: the fifth came no further
+            raise MemoryError
+        return seal_keys(*arguments)
+
+    monkeypatch.setattr(release, "decide_attempt", deciding_one)
+    monkeypatch.setattr(release, "seal_keys", sealing_one)
+    size = len(world.entries())
+    outcomes = world.broker.release_many(asks)
+    failed = {at for at, one in enumerate(outcomes) if isinstance(one, SafeholdError)}
+    assert failed == {4, 8}
+    entries = world.entries()[size:]
+    assert len(entries) == 17  # sixteen in one commit, and the refusal of the ninth after its release
+    assert [isinstance(entry.statement, KeyRefused) for entry in entries] == [at in (4, 16) for at in range(17)]
+    assert sum(isinstance(entry.statement, KeyReleased) for entry in entries) == 15
+
+
+def test_two_requests_with_one_id_in_one_call_are_answered_once(world: World) -> None:
+    body = world.body()
+    proof = sign_request(body, decode_request(body), world.now // SECOND, world.host_keys[CI])
+    outcomes = world.broker.release_many([(body, proof), (body, proof)])
+    assert [getattr(one, "code", "answered") for one in outcomes] == ["answered", "broker.replayed"]
