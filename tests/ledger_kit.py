@@ -149,6 +149,7 @@ def one_of_each() -> dict[str, Statement]:
         a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
         a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
+        s.RefusalsCounted(**common, code="broker.token_signature", count=3, since=1, until=2),
         s.EvidenceRecorded(
             **common, topic="storage", source="trail", format="csv", original=digest("trail"), rows=sha256_digest(EVIDENCE),
             count=1, unread=0, since=5, until=5, covers_from=1, covers_until=9, subjects=("s3://sets/",),
@@ -165,6 +166,8 @@ def one_of_each() -> dict[str, Statement]:
             **common, listing=digest("listing"), dataset=dataset, location="/data/old", endpoint=None, host=host,
             files=3, size=99, rows=None,
         ),
+        s.ReleaseRetired(**common, release=release, reason="replaced"),
+        s.ReleaseErased(**common, release=release, keys=4, kept=1, shared=(digest("next"),), reason="asked for"),
         s.LatentRecorded(
             **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",
             name="quill", version="1.0", path="~/.cache/pip/wheels/quill-1.0-py3-none-any.whl",

@@ -16,6 +16,7 @@ from safehold.model.ids import DatasetId, Digest, PartyId, Purpose
 from safehold.vault.manifest import Manifest
 from safehold.vault.open import OpenedRelease, open_release
 from safehold.vault.output import write_jsonl
+from safehold.vault.reuse import Parent
 from safehold.vault.seal import ReleaseSpec, SealOptions, prepare
 from safehold.vault.sources import open_source
 
@@ -59,6 +60,10 @@ class Sealed(NamedTuple):
     release: Digest
     keys: Mapping[str, bytes]
     manifest: Manifest
+    fresh: int = 0
+
+    def parent(self, *, deltas: bool = True) -> Parent:
+        return Parent(self.open(), self.keys, deltas)
 
     def open(self, *groups: str) -> OpenedRelease:
         wanted = groups or tuple(group.name for group in self.manifest.groups)
@@ -76,7 +81,7 @@ def seal(
     fields = {name: getattr(SPEC, name) for name in SPEC.__struct_fields__} | {"groups": groups} | spec
     with prepare(open_source(path), ReleaseSpec(**fields), SUPPLIER, folder, options) as prepared:
         prepared.publish()
-    return Sealed(folder, prepared.release, prepared.keys, prepared.manifest)
+    return Sealed(folder, prepared.release, prepared.keys, prepared.manifest, prepared.fresh)
 
 
 def write_lines(path: Path, records: Sequence[Any]) -> Path:

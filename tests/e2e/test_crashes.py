@@ -21,7 +21,7 @@ import os, signal, sys
 from pathlib import Path
 import safehold.assembly.delivery as delivery
 from safehold.ledger.log import Log
-from safehold.vault.parts import PartWriters
+from safehold.vault.lay import Layout
 from safehold.vault.seal import Prepared
 from safehold.vault.wrapped import WrappedKeys
 from tests.cli_kit import Desk
@@ -46,7 +46,7 @@ def around(owner, name):
 
 desk = Desk(Path(folder))
 if how == "steps":
-    for owner, name in ((PartWriters, "write"), (WrappedKeys, "store"), (Prepared, "publish"),
+    for owner, name in ((Layout, "write"), (WrappedKeys, "store"), (Prepared, "publish"),
                         (delivery, "countersign"), (Log, "append")):
         around(owner, name)
     desk(*arguments)

@@ -22,6 +22,7 @@ A home is made under a temporary name and renamed: it is there entirely or not a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -41,6 +42,7 @@ from safehold.broker.grants import GrantKey
 from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
 from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
+from safehold.cli.serve_port import Served, ServeWish
 from safehold.containment import Containment, Responses
 from safehold.inventory.intake import Intake
 from safehold.ledger.disk import sync_folder
@@ -160,6 +162,19 @@ class Home:
     def _host_key_path(self, host: HostId) -> Path:
         return self.path / "keys" / "hosts" / host
 
+    def key_store(self) -> KeyStore:
+        """The store of wrapped part keys, as it is: to count and to erase needs no passphrase."""
+        if self._key_store is None:
+            self._key_store = KeyStore(self.path / "keys.db")
+        return self._key_store
+
+    def cut_key(self, dataset: DatasetId) -> bytes:
+        """The dataset's secret for cutting (``vault.cut``). One that is lost costs a release that shares little."""
+        path = self.path / "keys" / "cut"
+        if not path.exists():  # a home that was made before there was one
+            _write_secret(path, secrets.token_bytes(32))
+        return hashlib.blake2b(dataset.encode(), key=_read_secret(path), person=b"safehold cut key").digest()
+
     def release_folder(self, dataset: DatasetId, version: int) -> Path:
         """Where a release is, or will be."""
         return self.path / "releases" / dataset / str(version)
@@ -230,6 +245,15 @@ class HomeFactory:
             home.close()
             raise Conflict("app.home_exists", f"{path} is another home already", "choose another folder")
         return home
+
+    def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
+        """Serve the home at ``path`` until a signal ends it. Raises ``NotFound`` (``app.no_home``) and what serving raises."""
+        _read_home_file(path)
+        from safehold.app.serve.home import (
+            serve_home,
+        )  # the vault process, which this module opens homes for, needs none of it
+
+        serve_home(path, wish, passphrase, told)
 
     def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
         """Check a backup whole; ``verifier`` is the ledger's line as someone else kept it."""
@@ -319,7 +343,7 @@ def _fill(folder: Path, origin: str, passphrase: str, store: str | None) -> None
         made.mkdir(mode=0o700)
     signer = SigningKey.generate()
     signer.save(keys / "ledger")
-    for name in ("grants", "people"):
+    for name in ("grants", "people", "cut"):
         _write_secret(keys / name, secrets.token_bytes(32))
     PassphraseKek.create(folder / "kek.json", passphrase)
     file = _HomeFile(form=_FORM, origin=origin, verifier=NoteVerifier(origin, signer.public).text, store=store)

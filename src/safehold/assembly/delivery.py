@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -33,12 +33,14 @@ from safehold.state.standing import (
     list_releases,
 )
 from safehold.vault.groups import plan_groups
-from safehold.vault.manifest import Manifest, parse_manifest
-from safehold.vault.seal import Prepared, ReleaseSpec, SealOptions, prepare
+from safehold.vault.manifest import Manifest, parse_manifest, walk_fields
+from safehold.vault.open import open_release
+from safehold.vault.reuse import Parent
+from safehold.vault.seal import ReleaseSpec, SealOptions, prepare
 from safehold.vault.sources import Source
 from safehold.vault.store import Store
 from safehold.vault.stored_release import publish_folder
-from safehold.vault.verify import countersign, load_release, verify_release
+from safehold.vault.verify import countersign, expect_release, load_release, verify_release
 from safehold.vault.wrapped import WrappedKeys
 
 __all__ = [
@@ -55,7 +57,11 @@ __all__ = [
 
 
 class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to make of a file; ``version`` None takes the next one, ``groups`` None puts all columns into one."""
+    """What to make of a file; ``version`` None takes the next one, ``groups`` None puts all columns into one.
+
+    ``keep``: what may stay of the release before. ``runs``: parts and stretches of them (records that are gone stay in
+    their files, encrypted, and belong to the release no more); ``parts``: parts that are wholly the same; ``nothing``.
+    """
 
     dataset: DatasetId
     version: int | None = None
@@ -67,10 +73,11 @@ class DeliveryOrder(msgspec.Struct, frozen=True, kw_only=True):
     order: str | None = None
     record_id: str | None = None
     again: bool = False
+    keep: Literal["runs", "parts", "nothing"] = "runs"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a delivery would make: nothing was written."""
+    """What a delivery would make: nothing was written. ``as_json``: columns whose values have no one type."""
 
     dataset: DatasetId
     version: int
@@ -78,12 +85,14 @@ class Plan(msgspec.Struct, frozen=True):
     columns: tuple[tuple[str, str], ...]
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     size_hint: int
+    rows: int | None
+    as_json: tuple[str, ...]
 
 
 class Delivered(msgspec.Struct, frozen=True):
     """A release that is sealed and recorded; ``resumed`` if an earlier run had sealed it.
 
-    ``countersigned``: the customer's signature is on it too.
+    ``countersigned``: the customer's signature is on it too. ``fresh``: bytes sealed for it; the rest it shares with its parent.
     """
 
     manifest: Manifest
@@ -92,6 +101,7 @@ class Delivered(msgspec.Struct, frozen=True):
     entry: Entry
     resumed: bool
     countersigned: bool
+    fresh: int
 
 
 class Place(Protocol):
@@ -131,6 +141,8 @@ class Delivery:
             tuple((column.name, column.type) for column in source.columns),
             tuple((group.name, group.columns) for group in groups),
             source.size_hint,
+            source.rows,
+            tuple(column.name for column in source.columns if any(one.json for one, _ in walk_fields((column,)))),
         )
 
     def deliver(
@@ -151,6 +163,7 @@ class Delivery:
         with self._log.view() as view:
             version, parent, customer = check_order(view, order)
             check_signer(view, party_of(order.dataset), signer)
+        self._refuse_same(source, parent, order)
         folder = self._place(order.dataset, version)
         if folder.is_dir():
             return self._resume(folder, source, order, keys, signer, customer_key)
@@ -168,22 +181,45 @@ class Delivery:
             record_id=order.record_id,
             sealed_at=self._clock(),
         )
-        with prepare(source, spec, signer, folder, options) as prepared:  # 1
-            self._refuse_same(prepared, order)
+        chosen = options if options is not None else SealOptions()
+        if chosen.wrap is None:
+            chosen = msgspec.structs.replace(chosen, wrap=keys.kek)
+        if chosen.parent is None and parent is not None and order.keep != "nothing":
+            chosen = msgspec.structs.replace(chosen, parent=self._parent(parent, order, version - 1, keys))
+        with prepare(source, spec, signer, folder, chosen) as prepared:  # 1
             keys.store(prepared.release, prepared.keys)  # 2
             prepared.publish()  # 3
             signed = _countersign(folder, customer, customer_key)
-            return self._record(folder, order, resumed=False, countersigned=signed)  # 4
+            recorded = self._record(folder, order, resumed=False, countersigned=signed)  # 4
+            return msgspec.structs.replace(recorded, fresh=prepared.fresh)
 
-    def _refuse_same(self, prepared: Prepared, order: DeliveryOrder) -> None:
+    def _parent(self, digest: Digest, order: DeliveryOrder, version: int, keys: WrappedKeys) -> Parent | None:
+        """The release before, opened to see what stays; None where its files or keys are not at hand.
+
+        No key leaves this process: it has the new records, and compares the old ones with them.
+        """
+        folder = self._place(order.dataset, version)
+        if not folder.is_dir():
+            return None
+        manifest = expect_release(load_release(folder), digest).manifest
+        try:
+            opened_by = keys.unwrap(digest, [part.file for part in manifest.parts])
+        except NotFound:  # erased, or sealed in another home
+            return None
+        if manifest.numbered:
+            return None
+        groups = [group.name for group in manifest.groups]
+        return Parent(open_release(folder, digest, opened_by, groups), opened_by, deltas=order.keep == "runs")
+
+    def _refuse_same(self, source: Source, parent: Digest | None, order: DeliveryOrder) -> None:
         """The same input again is most often a command run twice, not a wish for two equal releases."""
-        if order.again or prepared.manifest.parent is None:
+        if order.again or parent is None or source.identity is None:
             return
         with self._log.view() as view:
-            body = view.payload(prepared.manifest.parent)
+            body = view.payload(parent)
         if body is not None:
             before = parse_manifest(body)
-            if [one.sha256 for one in before.sources] == [one.sha256 for one in prepared.manifest.sources]:
+            if " ".join(one.sha256 for one in before.sources) == source.identity:
                 raise Conflict(
                     "assembly.same_input",
                     f"{order.dataset}@{before.version} was sealed from this very file",
@@ -239,7 +275,7 @@ class Delivery:
             return Draft((statement, *stored), (release.envelope.body,))
 
         entry = self._log.append(propose)[0]
-        return Delivered(manifest, release.digest, folder, entry, resumed, countersigned)
+        return Delivered(manifest, release.digest, folder, entry, resumed, countersigned, 0)
 
 
 def _countersign(folder: Path, customer: PartyId, customer_key: CustomerKey | None) -> bool:

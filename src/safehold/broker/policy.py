@@ -166,10 +166,21 @@ def _check_holds(facts: Facts) -> None:  # step 6
         )
 
 
+def _check_retired(release: ReleaseRow) -> None:  # step 7
+    if release.retired is not None:
+        raise Denial(
+            7,
+            "broker.retired",
+            f"{release.name} was retired in entry {release.retired}",
+            "open a later release: safehold dataset list",
+        )
+
+
 def _check_grant(facts: Facts) -> None:  # step 7
     request, grant, release, now = facts.request, facts.grant, facts.release, facts.now
     if release is None:
         raise Denial(7, "broker.no_release", "there is no such release", "see: safehold dataset list")
+    _check_retired(release)
     if grant is None or grant.grant != facts.token.grant or grant.revocation != facts.token.revocations[0]:
         raise Denial(7, "broker.grant_unknown", "this grant is not in the ledger", "ask the lab for a new grant")
     for place, block in enumerate(facts.token.revocations):

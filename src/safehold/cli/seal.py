@@ -6,7 +6,7 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -19,7 +19,9 @@ from safehold.cli.stores import dataset_store
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import DatasetId, HostId, parse_group_name, parse_purpose, party_of
 from safehold.model.statements import SubjectCount
-from safehold.vault.sources import open_source
+from safehold.vault.patterns import PatternCounter
+from safehold.vault.seal import SealOptions
+from safehold.vault.sources import Source, open_source
 from safehold.vault.watched import Watched
 
 if TYPE_CHECKING:
@@ -48,12 +50,24 @@ __all__ = ["command"]
     help="How secret it is, in your words; the manifest says it.",
 )
 @click.option("--order", help="The customer's order number.")
-@click.option("--record-id", help="The column that names a record; without, a keyed digest of the whole record.")
+@click.option("--record-id", help="The column that names a record; it tells where parts end.")
 @click.option("--files", is_flag=True, help="SOURCE is a folder of files that are no tables: seal them byte for byte.")
 @click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
 @click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
+@click.option(
+    "--keep",
+    type=click.Choice(["runs", "parts", "nothing"]),
+    default="runs",
+    show_default=True,
+    help="What stays of the release before: stretches of parts, whole parts only, or nothing.",
+)
+@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Parts written at once.")
 @click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")
-@click.option("--dry-run", is_flag=True, help="Show columns, groups and version, and write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show columns, groups, version and what looks like personal data, and write nothing.",
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -70,18 +84,18 @@ def command(
     files: bool,
     store: str | None,
     no_copy: bool,
+    keep: Literal["runs", "parts", "nothing"],
+    workers: int,
     again: bool,
     dry_run: bool,
 ) -> None:
-    """Seal SOURCE (JSONL, CSV or Parquet; with --files a folder) as the next release of a dataset.
+    """Seal SOURCE as the next release of a dataset: JSONL, CSV, Parquet, a folder of save_to_disk, or with --files any folder.
 
-    Interrupted or killed, it has published nothing that is not whole: run the same command again.
+    Interrupted or killed, it has published nothing that is not whole: run the same command again, and it goes on where
+    it was. What did not change since the release before keeps its sealed files.
     """
     session = session_of(context)
-    if no_copy and store is None:
-        raise InputInvalid(
-            "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"
-        )
+    _check_copy(store, no_copy=no_copy)
     wish = DeliveryOrder(
         dataset=dataset,
         groups=_groups(groups),
@@ -92,6 +106,7 @@ def command(
         order=order,
         record_id=record_id,
         again=again,
+        keep=keep,
     )
     if files:
         seal_folder(session, source, wish, FolderOptions(key=key, store=store, dry_run=dry_run))
@@ -101,17 +116,25 @@ def command(
         delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by, shelf)
         read = open_source(source)
         if dry_run:
-            _show_plan(session, delivery.plan(read, wish))
+            _show_plan(session, delivery.plan(read, wish), _patterns(session, read))
             return
         delivery.plan(read, wish)
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
-        watched = Watched(read, _progress(session, read.size_hint))
-        delivered = delivery.deliver(watched, wish, keys, signer, customer_key=partial(made_key, home))
+        watched = Watched(read, _progress(session, "sealed", read.rows))
+        options = SealOptions(cut_key=home.cut_key(dataset), workers=workers)
+        delivered = delivery.deliver(watched, wish, keys, signer, options, partial(made_key, home))
         session.out.progress_done()
         if no_copy and shelf is not None:
             shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
     _show(session, delivered)
+
+
+def _check_copy(store: str | None, *, no_copy: bool) -> None:
+    if no_copy and store is None:
+        raise InputInvalid(
+            "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"
+        )
 
 
 def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bool) -> Store | None:
@@ -121,7 +144,7 @@ def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bo
     return dataset_store(session, store, dataset) if probe else session.open_store(store)
 
 
-def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
+def _progress(session: Session, act: str, rows: int | None) -> Callable[[int], None]:
     started = last = time.monotonic()
 
     def show(done: int) -> None:
@@ -129,11 +152,20 @@ def _progress(session: Session, size_hint: int) -> Callable[[int], None]:
         now = time.monotonic()
         if now - last >= 1.0:
             last = now
-            session.out.progress(
-                f"sealed {done:,} records, {done / (now - started):,.0f}/s ({size_hint:,} bytes in all)"
-            )
+            rate = done / (now - started)
+            left = f", about {(rows - done) / rate:,.0f} s left" if rows is not None else ""
+            session.out.progress(f"{act} {done:,} records, {rate:,.0f}/s{left}")
 
     return show
+
+
+def _patterns(session: Session, source: Source) -> dict[tuple[str, str], int]:
+    """How many texts of each column have what looks like personal data."""
+    counter = PatternCounter()
+    for batch in Watched(source, _progress(session, "looked at", source.rows)).batches():
+        counter.add(batch)
+    session.out.progress_done()
+    return counter.counts
 
 
 def _groups(text: str | None) -> dict[str, list[str]] | None:
@@ -160,20 +192,28 @@ def _people(text: str) -> SubjectCount:
     return SubjectCount(category=category, jurisdiction=jurisdiction, count=int(count))
 
 
-def _show_plan(session: Session, plan: Plan) -> None:
+def _show_plan(session: Session, plan: Plan, patterns: dict[tuple[str, str], int]) -> None:
     document = {
         "dry_run": True,
         "release": f"{plan.dataset}@{plan.version}",
         "parent": plan.parent,
-        "columns": [{"name": name, "type": kind} for name, kind in plan.columns],
+        "columns": [{"name": name, "type": kind, "json": name in plan.as_json} for name, kind in plan.columns],
         "groups": dict(plan.groups),
+        "rows": plan.rows,
         "bytes": plan.size_hint,
+        "patterns": [
+            {"column": column, "pattern": pattern, "texts": count} for (column, pattern), count in patterns.items()
+        ],
     }
     session.out.result(
         document, [f"Would seal {plan.dataset}@{plan.version} ({plan.size_hint:,} bytes). Nothing was written."]
     )
     group_of = {column: name for name, columns in plan.groups for column in columns}
-    session.out.table("", ["column", "type", "group"], [(name, kind, group_of[name]) for name, kind in plan.columns])
+    shown = [(name, "JSON text" if name in plan.as_json else kind, group_of[name]) for name, kind in plan.columns]
+    session.out.table("", ["column", "type", "group"], shown)
+    found = [(column, pattern, count) for (column, pattern), count in sorted(patterns.items())]
+    if found:
+        session.out.table("Looks like personal data (patterns, no proof)", ["column", "pattern", "texts"], found)
 
 
 def _show(session: Session, delivered: Delivered) -> None:
@@ -185,6 +225,7 @@ def _show(session: Session, delivered: Delivered) -> None:
         "rows": manifest.rows,
         "bytes": manifest.size,
         "parts": len(manifest.parts),
+        "bytes_sealed_anew": delivered.fresh,
         "groups": [group.name for group in manifest.groups],
         "folder": str(delivered.folder),
         "countersigned": delivered.countersigned,
@@ -196,4 +237,8 @@ def _show(session: Session, delivered: Delivered) -> None:
         f"{how} {name}: {manifest.rows:,} records, {manifest.size:,} bytes in {len(manifest.parts)} files"
         f" (entry {delivered.entry.index})."
     )
-    session.out.result(document, [told, f"  {delivered.release}"])
+    lines = [told, f"  {delivered.release}"]
+    if manifest.parent is not None and not delivered.resumed:
+        kept = sum(part.sealed < manifest.version for part in manifest.parts)
+        lines.append(f"  {delivered.fresh:,} bytes were sealed anew; {kept} files stay from the release before")
+    session.out.result(document, lines)

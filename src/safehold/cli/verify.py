@@ -41,6 +41,12 @@ _MAX_RECEIPT_BYTES = 4 << 20
 @click.argument("path")
 @click.option("--verifier", help="The ledger's verifier line, as its operator gave it to you (ledgers and receipts).")
 @click.option("--signer", type=click.Path(path_type=Path), help="The supplier's public key (.pub) (releases).")
+@click.option(
+    "--countersigner",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="The public key (.pub) of who must have signed too: the lab (releases).",
+)
 @click.option("--digest", help="The release's digest, as the ledger names it (releases).")
 @click.option(
     "--policy", type=click.Path(path_type=Path), help="The witnesses that must have cosigned (ledgers, receipts)."
@@ -51,6 +57,7 @@ def command(
     path: str,
     verifier: str | None,
     signer: Path | None,
+    countersigner: tuple[Path, ...],
     digest: str | None,
     policy: Path | None,
 ) -> None:
@@ -60,22 +67,23 @@ def command(
     """
     session = session_of(context)
     wanted = parse_digest(digest) if digest else None
+    keys = (signer, *countersigner) if signer is not None else ()
     if "://" in path or (Path(path).parent / "parts").is_dir():
         # Late: the auditor of a ledger needs no Arrow.
         from safehold.cli.stores import stored_place
 
         place = stored_place(path)
         if place is not None:
-            _verify_stored(session, place, _supplier_key(signer), wanted)
+            _verify_stored(session, place, keys, wanted)
             return
-    _verify_local(session, Path(path), verifier, signer, wanted, read_policy(policy) if policy else None)
+    _verify_local(session, Path(path), verifier, keys, wanted, read_policy(policy) if policy else None)
 
 
 def _verify_local(
     session: Session,
     path: Path,
     verifier: str | None,
-    signer: Path | None,
+    signers: tuple[Path, ...],
     digest: Digest | None,
     witnesses: Policy | None,
 ) -> None:
@@ -90,7 +98,7 @@ def _verify_local(
     if path.is_file():
         _verify_receipt(session, path, verifier, witnesses)
     elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
-        _verify_release(session, path, _supplier_key(signer), digest)
+        _verify_release(session, path, signers, digest)
     else:
         _verify_ledger(session, path, verifier, witnesses)
 
@@ -134,28 +142,32 @@ def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Pol
     session.out.result(document, [*lines, *([f"  NOTE: {warning}"] if warning else [])])
 
 
-def _supplier_key(signer: Path | None) -> PublicKey:
-    if signer is None:
+def _keys(signers: tuple[Path, ...]) -> tuple[PublicKey, list[PublicKey]]:
+    """The supplier's key, and those of who must have signed after it."""
+    if not signers:
         raise InputInvalid(
             "cli.verify_signer",
             "whose signature must stand on the release?",
             "give the supplier's key: --signer FILE.pub",
         )
-    return read_public_key(signer)
+    supplier, *others = (read_public_key(signer) for signer in signers)
+    return supplier, others
 
 
-def _verify_stored(session: Session, place: Location, supplier: PublicKey, digest: Digest | None) -> None:
+def _verify_stored(session: Session, place: Location, signers: tuple[Path, ...], digest: Digest | None) -> None:
     from safehold.vault.stored_release import verify_stored
 
-    report = verify_stored(session.open_store(place.parent.url), place.name, supplier, expected=digest)
+    supplier, others = _keys(signers)
+    report = verify_stored(session.open_store(place.parent.url), place.name, supplier, others, expected=digest)
     _show_release(session, report, digest)
 
 
-def _verify_release(session: Session, folder: Path, supplier: PublicKey, digest: Digest | None) -> None:
+def _verify_release(session: Session, folder: Path, signers: tuple[Path, ...], digest: Digest | None) -> None:
     # Late: the auditor of a ledger needs no Arrow.
     from safehold.vault.verify import verify_release
 
-    _show_release(session, verify_release(folder, supplier, expected=digest), digest)
+    supplier, others = _keys(signers)
+    _show_release(session, verify_release(folder, supplier, others, expected=digest), digest)
 
 
 def _show_release(session: Session, report: VerifiedRelease | VerifiedStored, digest: Digest | None) -> None:
@@ -171,7 +183,11 @@ def _show_release(session: Session, report: VerifiedRelease | VerifiedStored, di
         "signers": report.signers,
         "unknown_signers": report.unknown_signers,
     }
-    lines = [f"Verified {name}: {report.files} files, {report.size:,} bytes, signed by {', '.join(report.signers)}."]
+    lines = [f"Verified {name}: {report.files} files, {report.size:,} bytes, signed by {report.signers[0]}."]
+    lines += [f"  countersigned by {one}" for one in report.signers[1:]]
+    lines += [
+        f"  signed by {one} too, a key that you did not give: nothing is known of it" for one in report.unknown_signers
+    ]
     if digest is None:
         lines.append("  NOTE: give --digest (from the ledger) to know that it is this release and not an older one.")
     session.out.result(document, lines)

@@ -61,7 +61,9 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
+from safehold.model.statements_releases import ReleaseErased, ReleaseRetired
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
+from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -95,7 +97,10 @@ __all__ = [
     "ModelDeclared",
     "NoticeSent",
     "PartyRegistered",
+    "RefusalsCounted",
     "ReleaseChecked",
+    "ReleaseErased",
+    "ReleaseRetired",
     "ReleaseSealed",
     "ReleaseStored",
     "ResponsePlanned",
@@ -317,6 +322,9 @@ AnyStatement = (
     | AdoptionRemoved
     | ResponsePlanned
     | ResponseProven
+    | RefusalsCounted
+    | ReleaseRetired
+    | ReleaseErased
 )
 
 

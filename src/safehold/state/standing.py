@@ -37,6 +37,7 @@ __all__ = [
     "HostRow",
     "ReleaseRow",
     "active_holds",
+    "erased_at",
     "find_dataset_party",
     "find_grant",
     "find_host",
@@ -64,7 +65,7 @@ class HostRow(msgspec.Struct, frozen=True):
 
 
 class ReleaseRow(msgspec.Struct, frozen=True):
-    """A sealed release and the entry that says so (``idx``)."""
+    """A sealed release and the entry that says so (``idx``); ``retired``: the entry that ended it, or None."""
 
     release: Digest
     dataset: DatasetId
@@ -76,6 +77,7 @@ class ReleaseRow(msgspec.Struct, frozen=True):
     groups: tuple[GroupName, ...]
     idx: int
     t: int
+    retired: int | None = None
 
     @property
     def name(self) -> str:
@@ -167,12 +169,15 @@ def find_dataset_party(view: View, dataset: DatasetId) -> PartyId | None:
     return PartyId(rows[0][0]) if rows else None
 
 
-_RELEASE_COLUMNS = 'release, dataset, version, party, "rows", size, parts, groups, idx, t'
+_RELEASE_COLUMNS = (
+    'release, dataset, version, party, "rows", size, parts, groups, idx, t,'
+    " (SELECT r.idx FROM retired AS r WHERE r.release = release.release)"
+)
 
 
 def _release(row: Sequence[Any]) -> ReleaseRow:
-    release, dataset, version, party, rows, size, parts, groups, idx, t = row
-    return ReleaseRow(release, dataset, version, party, rows, size, parts, _names(groups), idx, t)
+    release, dataset, version, party, rows, size, parts, groups, idx, t, retired = row
+    return ReleaseRow(release, dataset, version, party, rows, size, parts, _names(groups), idx, t, retired)
 
 
 def find_release(view: View, release: Digest) -> ReleaseRow | None:
@@ -196,6 +201,12 @@ def resolve_release(view: View, name: str) -> ReleaseRow:
         known = ", ".join(release.name for release in list_releases(view, dataset)) or "none yet"
         raise NotFound("state.no_release", f"there is no release {name}", f"releases of {dataset}: {known}")
     return _release(rows[0])
+
+
+def erased_at(view: View, release: Digest) -> int | None:
+    """The entry that says that the keys of a release were destroyed, or None."""
+    rows = view.rows("SELECT idx FROM erased WHERE release = ?", release)
+    return int(rows[0][0]) if rows else None
 
 
 class AdoptedRow(msgspec.Struct, frozen=True):

@@ -15,12 +15,14 @@ from safehold.state.table import Table, columns
 from safehold.state.tables_access import ACCESS_TABLES
 from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
+from safehold.state.tables_releases import RELEASE_TABLES
 from safehold.state.tables_response import RESPONSE_TABLES
+from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 10
+PROJECTION_VERSION: Final = 11
 
 
 TABLES: Final[tuple[Table, ...]] = (
@@ -110,6 +112,8 @@ TABLES: Final[tuple[Table, ...]] = (
     *INVENTORY_TABLES,
     *OUTSIDE_TABLES,
     *STORE_TABLES,
+    *SERVE_TABLES,
+    *RELEASE_TABLES,
     *RESPONSE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),
 )

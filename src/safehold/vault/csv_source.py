@@ -52,6 +52,16 @@ class CsvSource:
         """See ``Source``."""
         return self._file.size // 3
 
+    @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._rows
+
+    @property
+    def identity(self) -> str | None:
+        """See ``Source``."""
+        return self._file.sha256
+
     def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
         one = SourceFile(

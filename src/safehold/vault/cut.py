@@ -1,15 +1,16 @@
 """Where a part ends: told by the records themselves, so that an edit changes few parts.
 
 Parts are runs of neighbouring records. After each record a small keyed number is looked at; where it is below a bound,
-the part ends. The number depends on this record and the seven before it alone, so wherever a later input holds the same
+the part ends. The number depends on this record and the three before it alone, so wherever a later input holds the same
 records, its parts end at the same places, and an inserted record moves one end at most. A part has no fewer than half
 the usual number of records and no more than twice as many.
 
 What the number is made of is cheap, since it is made for every record:
 
 * the value of the record-id column, if one is named (integers as they are; texts by length and last eight bytes);
-* otherwise the *shape* of the record: its integers, the lengths of its texts and lists. Two records of one shape are
-  no mistake: what a part holds is compared value by value before an older file stands for it (``reuse``).
+* otherwise the *shape* of the record: its integers, the lengths of its texts and lists; where the first records look too
+  much alike in that, the last bytes of its texts too. Two records of one shape are no mistake: what a part holds is
+  compared value by value before an older file stands for it (``reuse``).
 
 The multipliers are secrets of the dataset: how many records a part has is public and must say nothing about an id.
 All of it runs inside Arrow, a few additions a record.
@@ -30,7 +31,7 @@ from safehold.vault.manifest import RecordId
 
 __all__ = ["Chunk", "CutRule", "cut"]
 
-_WINDOW: Final = 8
+_WINDOW: Final = 4
 _MAX_SHAPED: Final = 32
 """Columns that a record's shape is made of: more tell nothing new."""
 _MIX: Final = -49_064_778_989_728_563
@@ -76,6 +77,7 @@ class _Cutter:
         self._held: list[pa.RecordBatch] = []
         self._rows = self._size = 0
         self._tag = self._new_tag()
+        self._deep: bool | None = None
 
     def _new_tag(self) -> Any:
         return hashlib.blake2b(digest_size=8, key=self._rule.key, person=b"safehold tag v2")
@@ -122,6 +124,17 @@ class _Cutter:
         column = self._rule.record_id.column
         if column is not None:
             return _id_numbers(batch, column, self._multipliers[_WINDOW:])
+        total = self._shapes(batch)
+        if self._deep is None:
+            self._deep = 4 * len(total.unique()) < batch.num_rows
+        if self._deep:
+            for values in batch.columns[:_MAX_SHAPED]:
+                for back, by in zip(range(4), self._multipliers[1:], strict=False):
+                    byte = _byte_before_end(values, back)
+                    total = total if byte is None else pc.add(pc.multiply(total, by), byte)
+        return total
+
+    def _shapes(self, batch: pa.RecordBatch) -> Any:
         total: Any = pa.repeat(pa.scalar(0, pa.int64()), batch.num_rows)
         for values, by in zip(batch.columns[:_MAX_SHAPED], self._multipliers[_WINDOW:], strict=False):
             shape = _shape(values)
@@ -175,6 +188,19 @@ def _shape(values: pa.Array) -> Any:
     if pa.types.is_float64(kind) or (pa.types.is_temporal(kind) and kind.bit_width == 64):
         return values.view(pa.int64())
     return None
+
+
+def _byte_before_end(values: pa.Array, back: int) -> Any:
+    """One of the last bytes of each text; of a shorter text its first, and any for one that is empty."""
+    if not pa.types.is_string(values.type) or not len(values):
+        return None
+    _, offsets, data = values.buffers()
+    if data is None or not data.size:
+        return None
+    ends = pa.Array.from_buffers(pa.int32(), len(values) + 1, [None, offsets], offset=values.offset)
+    place = pc.max_element_wise(pc.subtract(ends.slice(1), 1 + back), ends.slice(0, len(values)))
+    place = pc.min_element_wise(place, pa.scalar(data.size - 1, pa.int32()))
+    return pc.cast(pa.Array.from_buffers(pa.uint8(), data.size, [None, data]).take(place), pa.int64())
 
 
 def _id_numbers(batch: pa.RecordBatch, column: str, multipliers: list[pa.Scalar]) -> pa.Array:

@@ -79,9 +79,16 @@ def sealed_form(field: Field) -> Field:
 def same_types(left: Sequence[Field], right: Sequence[Field]) -> bool:
     """Whether two descriptions name the same columns of the same types, whatever their rules."""
     return len(left) == len(right) and all(
-        a.name == b.name and a.type == b.type and a.nullable == b.nullable and same_types(a.fields, b.fields)
-        for a, b in zip(left, right, strict=True)
+        a.name == b.name and _same_type(a, b) for a, b in zip(left, right, strict=True)
     )
+
+
+def _same_type(left: Field, right: Field) -> bool:
+    if left.type != right.type or left.nullable != right.nullable:
+        return False
+    if left.type == "list":  # Arrow and Parquet call the element by different names, and neither means anything by it
+        return _same_type(left.fields[0], right.fields[0])
+    return same_types(left.fields, right.fields)
 
 
 _ABSENT: Final = object()

@@ -6,15 +6,24 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import Final
 
 from safehold.model.ids import Digest
 
 __all__ = ["HashedFile"]
 
+_AHEAD: Final = 16
+"""Writes that wait to be hashed; Arrow writes a page or a column chunk at a time."""
+_SMALL: Final = 1 << 16
+"""A file whose writes are all smaller is hashed where it is written."""
+
 
 class HashedFile:
     """A new file that hashes what is written to it; what pyarrow asks of a Python file, and no more.
 
+    The hash runs in a thread of its own: hashlib gives up the interpreter's lock, so it costs no time beside compression.
     Raises ``OSError`` as the system does: whoever writes a part says what it means.
     """
 
@@ -22,6 +31,9 @@ class HashedFile:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=1 << 20)
         self._hasher = hashlib.sha256()
+        self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room = Semaphore(_AHEAD)  # bounded: what waits is held in memory
+        self._thread: Thread | None = None
         self.size = 0
 
     @property
@@ -32,13 +44,33 @@ class HashedFile:
     @property
     def sha256(self) -> Digest:
         """Of all bytes so far."""
+        self._end_hash()
         return Digest("sha256:" + self._hasher.hexdigest())
 
     def write(self, data: bytes | memoryview) -> int:
         """Take all of ``data``."""
-        self._hasher.update(data)
-        self.size += len(data)
-        return self._file.write(data)
+        held = bytes(data)  # who writes may use its buffer again once this returns
+        if len(held) < _SMALL and self._thread is None:
+            self._hasher.update(held)
+        else:
+            if self._thread is None:
+                self._thread = Thread(target=self._hash, daemon=True, name="part-hash")
+                self._thread.start()
+            self._room.acquire()
+            self._waiting.put(held)
+        self.size += len(held)
+        return self._file.write(held)
+
+    def _hash(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            self._hasher.update(data)
+            self._room.release()
+
+    def _end_hash(self) -> None:
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
 
     def tell(self) -> int:
         """Bytes so far."""
@@ -59,5 +91,6 @@ class HashedFile:
 
     def drop(self) -> None:
         """Close it as it is."""
+        self._end_hash()
         with suppress(OSError):
             self._file.close()

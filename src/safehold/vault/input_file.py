@@ -21,7 +21,7 @@ from safehold.model.ids import Digest
 from safehold.vault.disk import storage_failed
 from safehold.vault.manifest import Field, SourceFile
 
-__all__ = ["BATCH_BYTES", "BATCH_ROWS", "InputFile", "Source"]
+__all__ = ["BATCH_BYTES", "BATCH_ROWS", "InputFile", "Source", "bounded"]
 
 BATCH_ROWS: Final = 8_192
 BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -45,8 +45,23 @@ class Source(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The records in the input's order."""
 
+    @property
+    def rows(self) -> int | None:
+        """How many records there are, where that is known before they are read again."""
+
+    @property
+    def identity(self) -> str | None:
+        """What tells this input from any other, known before it is read again: digests. None: nothing does."""
+
     def files(self) -> tuple[SourceFile, ...]:
         """What was read. Only right after ``batches`` has come to its end."""
+
+
+def bounded(batch: pa.RecordBatch, rows: int, size: int) -> Iterator[pa.RecordBatch]:
+    """``batch`` in slices of no more than ``rows`` records and about ``size`` bytes."""
+    step = max(1, min(rows, size * batch.num_rows // max(1, int(batch.nbytes))))
+    for first in range(0, batch.num_rows, step):
+        yield batch.slice(first, step)
 
 
 class _State(msgspec.Struct, frozen=True):

@@ -128,6 +128,16 @@ class JsonlSource:
         """See ``Source``."""
         return self._file.size // _SEALED_SHARE
 
+    @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._rows
+
+    @property
+    def identity(self) -> str | None:
+        """See ``Source``."""
+        return self._file.sha256
+
     def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
         one = SourceFile(

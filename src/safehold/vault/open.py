@@ -20,6 +20,7 @@ import pyarrow as pa
 from safehold.model.errors import InputInvalid, SafeholdError, VerificationFailed
 from safehold.model.ids import Digest
 from safehold.vault.disk import storage_failed
+from safehold.vault.envelope import Verifier, check_signature
 from safehold.vault.fields import describe, records, same_types, sealed_form
 from safehold.vault.manifest import ROW_COLUMN, Field, Manifest, PartFile, Run
 from safehold.vault.maps import with_maps
@@ -62,6 +63,11 @@ class OpenedRelease:
         self._files: dict[int, list[PartFile]] = {}
         for file in manifest.files([group.name for group in tables]):
             self._files.setdefault(file.part, []).append(file)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._folder
 
     @property
     def whole(self) -> bool:
@@ -252,15 +258,25 @@ def needed_files(manifest: Manifest, groups: Sequence[str]) -> tuple[PartFile, .
     return manifest.files(groups)
 
 
-def open_release(folder: Path, expected: Digest, keys: Mapping[str, bytes], groups: Sequence[str]) -> OpenedRelease:
-    """Check everything and return the release, opened for ``groups``.
+def open_release(
+    folder: Path,
+    expected: Digest,
+    keys: Mapping[str, bytes],
+    groups: Sequence[str],
+    signers: Sequence[Verifier] = (),
+) -> OpenedRelease:
+    """Check what can be checked at once and return the release, opened for ``groups``; each of ``signers`` must have signed.
 
     ``expected`` is the release's digest as the ledger holds it; ``keys`` maps the name of each file of the
     groups to its key. Raises as ``load_release``; ``InputInvalid`` (``vault.group_unknown``);
     ``VerificationFailed``: ``vault.other_release``, ``vault.no_key``, ``vault.wrong_key``, ``vault.part_missing``,
-    ``vault.part_truncated``, ``vault.part_altered``; ``StorageFailed``.
+    ``vault.part_truncated``, ``vault.part_altered``, ``vault.manifest_unsigned``, ``vault.manifest_signature``;
+    ``StorageFailed``.
     """
-    return open_loaded(load_release(folder), expected, keys, groups)
+    loaded = load_release(folder)
+    for signer in signers:
+        check_signature(loaded.envelope, signer)
+    return open_loaded(loaded, expected, keys, groups)
 
 
 def open_loaded(loaded: Release, expected: Digest, keys: Mapping[str, bytes], groups: Sequence[str]) -> OpenedRelease:

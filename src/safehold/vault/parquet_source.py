@@ -12,12 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safehold.model.errors import InputInvalid
-from safehold.vault.fields import describe
+from safehold.vault.arrow_types import check_columns
 from safehold.vault.input_file import BATCH_BYTES, BATCH_ROWS, InputFile
 from safehold.vault.manifest import Field, SourceFile
-from safehold.vault.maps import without_maps_schema
-from safehold.vault.parquet_form import unchanged_by_parquet
-from safehold.vault.shapes import MAX_FIELDS
 
 __all__ = ["ParquetSource"]
 
@@ -38,7 +35,7 @@ class ParquetSource:
         if not self._rows or not len(self._schema):
             raise InputInvalid("vault.no_records", f"{file.name} holds no records", "name another file")
         self._batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * self._rows // max(1, plain)))
-        self._columns = self._check_schema()
+        self._columns = check_columns(self._schema, file.name)
 
     @property
     def columns(self) -> tuple[Field, ...]:
@@ -54,6 +51,16 @@ class ParquetSource:
     def size_hint(self) -> int:
         """See ``Source``."""
         return self._file.size
+
+    @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._rows
+
+    @property
+    def identity(self) -> str | None:
+        """See ``Source``."""
+        return self._file.sha256
 
     def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
@@ -82,21 +89,6 @@ class ParquetSource:
             f"{self._file.name} cannot be read as Parquet: {str(error).splitlines()[0][:200] if str(error) else ''}",
             "it may be truncated, damaged or encrypted: seal a complete plain copy",
         )
-
-    def _check_schema(self) -> tuple[Field, ...]:
-        columns = describe(self._schema)
-        if len(set(self._schema.names)) != len(columns):
-            raise InputInvalid("vault.duplicate_name", f"{self._file.name} names a column twice", "rename one of them")
-        if len(columns) > MAX_FIELDS:
-            raise InputInvalid("vault.too_many_columns", f"{self._file.name} has more than {MAX_FIELDS:,} columns")
-        changed = unchanged_by_parquet(without_maps_schema(self._schema))
-        if changed is not None:
-            raise InputInvalid(
-                "vault.parquet_type",
-                f"{self._file.name}: Parquet does not give back column {changed!r} as it is",
-                "cast it to a plain type first",
-            )
-        return columns
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """See ``Source``. Raises ``InputInvalid`` (``vault.parquet_unreadable``, ``vault.source_changed``)."""

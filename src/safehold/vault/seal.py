@@ -12,14 +12,15 @@ caller's, who owns the key store and the ledger.
    fsync its parent, give the lock back.
 7. *(caller)* Append the release to the ledger: the commit point of the release as a fact.
 
-What a crash means: in 1-4, nothing was published and no key is anywhere; the next run removes the staging
-folder. After 5, the key store holds wrapped keys for a digest that was never published: harmless, and
+What a crash means: in 1-4, nothing was published and no key is anywhere but, wrapped, in the journal beside the
+staging folder; the next run of the same work goes on from there, any other removes both. After 5, the key store holds wrapped keys for a digest that was never published: harmless, and
 ``KeyStore.releases`` finds them. After 6, a whole release lies in its place without an entry:
 ``verify.load_release`` reads it, and the seal command appends what is missing. Nobody is given a key before 7.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -32,6 +33,7 @@ from typing import Self
 import msgspec
 import pyarrow as pa
 
+from safehold.model.encoding import canonical_bytes
 from safehold.model.errors import Conflict, InputInvalid, StorageFailed
 from safehold.model.ids import DatasetId, Digest, HostId, PartyId, Purpose, party_of
 from safehold.model.statements import SubjectCount
@@ -40,8 +42,11 @@ from safehold.vault.disk import FolderLock, storage_failed, sync_folder, write_n
 from safehold.vault.envelope import Signer, sign
 from safehold.vault.groups import plan_groups
 from safehold.vault.input_file import Source
+from safehold.vault.journal import Journal, KeyWrap
+from safehold.vault.lay import Laid, Layout
 from safehold.vault.manifest import MANIFEST_FILE, Manifest, RecordId, manifest_bytes, release_digest
-from safehold.vault.parts import PartPlan, PartWriters
+from safehold.vault.parts import PartPlan
+from safehold.vault.reuse import Parent, Reuse
 from safehold.vault.sidecars import bound, make_sidecars
 
 __all__ = ["Prepared", "ReleaseSpec", "SealOptions", "prepare"]
@@ -73,6 +78,8 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``part_rows`` fixes about how many records a part gets. ``cut_key`` (16-64 bytes) is the dataset's secret for
     cutting; None draws a fresh one, and then the next release is cut anew. ``workers``: parts written at once.
+    ``parent``: what did not change since keeps its files and keys. ``wrap``: wraps keys for the journal, so that a
+    killed run goes on where it was; that needs a ``cut_key`` too.
     """
 
     level: int = 3
@@ -81,16 +88,19 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     part_rows: int | None = None
     cut_key: bytes | None = None
     workers: int = 1
+    parent: Parent | None = None
+    wrap: KeyWrap | None = None
 
 
 class Prepared:
     """A sealed release in its staging folder: publish it, or leave the ``with`` block and it is gone."""
 
-    def __init__(self, folder: Path, manifest: Manifest, keys: Mapping[str, bytes], work: _Work) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, laid: Laid, work: _Work) -> None:
         self.folder = folder
         self.manifest = manifest
         self.release = work.digest
-        self.keys = keys
+        self.keys = laid.keys
+        self.fresh = laid.fresh
         self._work = work
 
     def publish(self) -> Path:
@@ -116,11 +126,13 @@ class Prepared:
 
 
 class _Work:
-    """The staging folder and its lock."""
+    """The staging folder, its lock, and its journal where there is one."""
 
-    def __init__(self, folder: Path) -> None:
-        """Step 1."""
+    def __init__(self, folder: Path, identity: Digest | None, wrap: KeyWrap | None) -> None:
+        """Step 1. What a killed sealer left is removed, but for what the journal of this same work speaks of."""
         self.digest = Digest("")
+        self.journal: Journal | None = None
+        journal = folder.with_name(f".sealing-{folder.name}.journal")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder.with_name(f".sealing-{folder.name}.lock"), str(folder))
@@ -128,8 +140,12 @@ class _Work:
             try:
                 _refuse_existing(folder)
                 # The lock is ours, so no living sealer owns what may lie here.
-                _remove(self.staging)
-                self.staging.mkdir(mode=0o700)
+                if identity is not None and wrap is not None:
+                    self.journal = Journal(journal, self.staging, identity, wrap)
+                else:
+                    journal.unlink(missing_ok=True)
+                _clear(self.staging, self.journal.files if self.journal is not None else frozenset())
+                self.staging.mkdir(mode=0o700, exist_ok=True)
             except BaseException:
                 self._lock.release()
                 raise
@@ -142,6 +158,8 @@ class _Work:
             raise StorageFailed("vault.staging_gone", f"{self.staging} is gone: nothing was published", "seal it again")
         _refuse_existing(folder)
         try:
+            if self.journal is not None:
+                self.journal.remove()
             # The commit point. Before it there is no release here; after it there is a whole one.
             os.rename(self.staging, folder)
         except OSError as error:
@@ -159,7 +177,16 @@ class _Work:
     def end(self) -> None:
         """Remove what was not published."""
         _remove(self.staging)
+        if self.journal is not None:
+            self.journal.remove()
         self._lock.release()
+
+    def leave(self) -> None:
+        """Give the lock back and leave what the journal speaks of to the next run."""
+        if self.journal is None:
+            self.end()
+        else:
+            self._lock.release()
 
 
 def _refuse_existing(folder: Path) -> None:
@@ -173,6 +200,15 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _clear(folder: Path, but: frozenset[str]) -> None:
+    if not but:
+        _remove(folder)
+    elif folder.is_dir():
+        for entry in folder.iterdir():
+            if entry.name not in but:
+                entry.unlink()
+
+
 def prepare(
     source: Source, spec: ReleaseSpec, signer: Signer, folder: Path, options: SealOptions | None = None
 ) -> Prepared:
@@ -183,12 +219,14 @@ def prepare(
     """
     chosen = options if options is not None else SealOptions()
     _check_options(source, spec, chosen)
-    work = _Work(folder)
+    work = _Work(folder, _identity(source, spec, chosen), chosen.wrap)
     try:
         batches = iter(source.batches())
         head = list(islice(batches, 1))
         plan = _plan(source, spec, chosen, head)
-        laid = PartWriters(work.staging, plan).write(chain(head, batches))
+        parent = chosen.parent if chosen.parent is not None and not chosen.parent.opened.manifest.numbered else None
+        reuse = Reuse(parent, source.columns, plan.groups) if parent is not None else None
+        laid = Layout(work.staging, plan, reuse, parent, work.journal).write(chain(head, batches))
         manifest = Manifest(
             dataset=spec.dataset,
             version=spec.version,
@@ -216,12 +254,15 @@ def prepare(
         write_new(work.staging / MANIFEST_FILE, sign(body, signer).encode())
         sync_folder(work.staging)
         work.digest = release_digest(body)
-        return Prepared(folder, manifest, laid.keys, work)
+        return Prepared(folder, manifest, laid, work)
     except OSError as error:
         work.end()
         raise storage_failed(error, str(folder)) from error
-    except BaseException:
+    except Exception:
         work.end()
+        raise
+    except BaseException:  # interrupted: the next run goes on
+        work.leave()
         raise
 
 
@@ -249,12 +290,30 @@ def _check_options(source: Source, spec: ReleaseSpec, options: SealOptions) -> N
     plan_groups(names, spec.groups)
 
 
+def _identity(source: Source, spec: ReleaseSpec, options: SealOptions) -> Digest | None:
+    """What work this is: two runs of one identity seal the same records in the same way. None where that is not known."""
+    if source.identity is None or options.cut_key is None:
+        return None
+    chosen = [options.level, options.part_bytes, options.part_rows or 0, options.group_rows]
+    parent = options.parent
+    groups = None if spec.groups is None else {name: list(columns) for name, columns in spec.groups.items()}
+    plain = [
+        "safehold sealing v2",
+        source.identity,
+        [spec.dataset, spec.version, spec.record_id, groups],
+        source.columns,
+        chosen,
+        None if parent is None else [release_digest(manifest_bytes(parent.opened.manifest)), parent.deltas],
+    ]
+    return Digest("sha256:" + hashlib.blake2b(canonical_bytes(plain), digest_size=32, key=options.cut_key).hexdigest())
+
+
 def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequence[pa.RecordBatch]) -> PartPlan:
     """How to cut, for records like those of ``head``."""
     weight = max(1.0, sum(batch.nbytes for batch in head) / max(1, sum(batch.num_rows for batch in head)))
     rule = CutRule(
         record_id=RecordId(rule="record" if spec.record_id is None else "column", column=spec.record_id),
-        rows=options.part_rows or max(1, int(options.part_bytes / weight)),
+        rows=options.part_rows or _parent_rows(options.parent) or max(1, int(options.part_bytes / weight)),
         size=options.part_bytes * 5 // 2,
         key=secrets.token_bytes(32) if options.cut_key is None else options.cut_key,
     )
@@ -268,3 +327,8 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequenc
         group_rows=options.group_rows,
         workers=options.workers,
     )
+
+
+def _parent_rows(parent: Parent | None) -> int:
+    """About how many records its parts have: other parts would end at other places, and none could be kept."""
+    return parent.opened.manifest.part_rows if parent is not None else 0

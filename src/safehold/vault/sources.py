@@ -10,6 +10,7 @@ JSONL      one object a line; types learned from all records (``shapes``). Each 
            into records and compared with what was read *before* it is handed out.
 CSV        RFC 4180 with a header; every cell is text, nothing is guessed
 Parquet    any Arrow type that Parquet gives back unchanged; key-value metadata is left out
+folder     what Hugging Face ``datasets`` wrote by ``save_to_disk``: Arrow files, as Parquet
 =========  ==========================================================================================
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from safehold.model.errors import InputInvalid
+from safehold.vault.arrow_source import ArrowFolderSource
 from safehold.vault.csv_source import CsvSource
 from safehold.vault.input_file import InputFile, Source
 from safehold.vault.jsonl_source import JsonlSource
@@ -43,6 +45,8 @@ def open_source(path: Path, form: SourceFormat | None = None, *, line_limit: int
     ``line_limit``: the longest line of JSONL and CSV, in bytes. Raises ``InputInvalid`` (``vault.source_format``
     and whatever the format refuses), ``NotFound`` (``vault.source_missing``) or ``StorageFailed``.
     """
+    if path.is_dir() and form is None:
+        return ArrowFolderSource(path)
     chosen = form or _SUFFIXES.get(path.suffix.lower())
     if chosen is None:
         raise InputInvalid(

@@ -42,6 +42,16 @@ class Watched:
             done += batch.num_rows
             self._progress(done)
 
+    @property
+    def rows(self) -> int | None:
+        """See ``Source``."""
+        return self._source.rows
+
+    @property
+    def identity(self) -> str | None:
+        """See ``Source``."""
+        return self._source.identity
+
     def files(self) -> tuple[SourceFile, ...]:
         """See ``Source``."""
         return self._source.files()

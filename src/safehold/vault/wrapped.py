@@ -28,6 +28,11 @@ class WrappedKeys:
         self._others = others
         self._known: dict[str, Kek] = {kek.id: kek}
 
+    @property
+    def kek(self) -> Kek:
+        """The key-encryption key: wraps the keys of a sealer's journal too."""
+        return self._kek
+
     def store(self, release: Digest, keys: Mapping[str, bytes]) -> None:
         """Wrap and keep the keys of a release, by file name: all of them, durably, or none.
 
@@ -35,11 +40,6 @@ class WrappedKeys:
         """
         wrapped = {file: self._kek.wrap(key) for file, key in keys.items()}
         self._store.put_all(release, self._kek.id, wrapped)
-
-    @property
-    def kek(self) -> Kek:
-        """The key-encryption key, for whoever keeps keys of unfinished work."""
-        return self._kek
 
     def held(self, release: Digest) -> int:
         """How many keys of a release are kept here."""

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from safehold.model.errors import NotFound, StorageFailed
+from safehold.model.ids import Digest
 from safehold.vault.keystore import KeyStore
+from safehold.vault.manifest import PartFile
 from safehold.vault.output import write_jsonl, write_parquet
+from safehold.vault.part_keys import key_commitment
 from safehold.vault.parts import _HashingFile
 from safehold.vault.seal import SealOptions, prepare
 from safehold.vault.sources import open_source
@@ -264,3 +267,80 @@ def test_keys_wrapped_stored_and_fetched_open_the_release(tmp_path: Path) -> Non
     keys = {name: kek.unwrap(data) for name, data in wrapped.items()}
     sealed = Sealed(tmp_path / "r", report.release.digest, keys, report.release.manifest)
     assert list(sealed.open().records()) == [{"q": "x"}]
+
+
+RESUMER = """
+import os, signal, sys
+from pathlib import Path
+from safehold.vault import journal, parts
+from tests.vault_kit import SPEC, SUPPLIER, MemoryKek
+from safehold.vault.seal import SealOptions, prepare
+from safehold.vault.sources import open_source
+
+home, deadly = Path(sys.argv[1]), int(sys.argv[2])
+written = 0
+real = parts._OpenFile.end
+
+def counted(*args):
+    global written
+    written += 1
+    if written == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+
+parts._OpenFile.end = counted
+options = SealOptions(part_rows=100, group_rows=50, cut_key=b"k" * 32, wrap=MemoryKek())
+with prepare(open_source(home / "in.jsonl"), SPEC, SUPPLIER, home / "r", options) as prepared:
+    prepared.publish()
+print(written, prepared.release, *sorted(key.hex() for key in prepared.keys.values()))
+"""
+
+
+def _resume(home: Path, deadly: int) -> tuple[int, list[str]]:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", RESUMER, str(home), str(deadly)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.split()
+
+
+def test_a_killed_sealer_goes_on_where_it_was(tmp_path: Path) -> None:
+    write_lines(tmp_path / "in.jsonl", [{"q": f"question {n}"} for n in range(1_500)])
+    assert _resume(tmp_path, 9)[0] == -signal.SIGKILL
+    staging = tmp_path / ".sealing-r"
+    kept = sorted(path.name for path in staging.iterdir())
+    stamps = {path.name: path.stat().st_mtime_ns for path in staging.iterdir()}
+    assert len(kept) >= 6
+    # One that was noted is damaged meanwhile: it is not believed, and sealed again.
+    damaged = bytearray((staging / kept[1]).read_bytes())
+    damaged[40] ^= 1
+    (staging / kept[1]).write_bytes(damaged)
+    code, (written, release, *keys) = _resume(tmp_path, 0)
+    assert code == 0
+    manifest = load_release(tmp_path / "r").manifest
+    assert len(manifest.parts) == len(keys) > int(written) >= len(manifest.parts) - len(kept) + 1
+    for name in (kept[0], *kept[2:5]):
+        assert (tmp_path / "r" / name).stat().st_mtime_ns == stamps[name]
+    assert load_release(tmp_path / "r").digest == release
+    assert sorted(e.name for e in tmp_path.iterdir()) == ["in.jsonl", "r"]
+    by_key = {part.file: key for part in manifest.parts for key in keys if _fits(part, key)}
+    sealed = Sealed(tmp_path / "r", Digest(release), {f: bytes.fromhex(k) for f, k in by_key.items()}, manifest)
+    assert [record["q"] for record in sealed.open().records()] == [f"question {n}" for n in range(1_500)]
+
+
+def _fits(part: PartFile, key: str) -> bool:
+    return key_commitment(bytes.fromhex(key), part.aad) == part.commitment
+
+
+def test_another_input_begins_anew(tmp_path: Path) -> None:
+    write_lines(tmp_path / "in.jsonl", [{"q": f"question {n}"} for n in range(1_500)])
+    assert _resume(tmp_path, 9)[0] == -signal.SIGKILL
+    write_lines(tmp_path / "in.jsonl", [{"q": f"Question {n}"} for n in range(1_500)])
+    code, (written, *_) = _resume(tmp_path, 0)
+    assert (code, int(written)) == (0, len(load_release(tmp_path / "r").manifest.parts))
+    assert sorted(e.name for e in tmp_path.iterdir()) == ["in.jsonl", "r"]

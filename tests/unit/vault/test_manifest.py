@@ -206,9 +206,8 @@ def test_manifest_bytes_refuses_what_no_reader_would_take(sealed: Sealed) -> Non
 
 
 def test_file_names_come_from_numbers_and_groups_alone(sealed: Sealed, tmp_path: Path) -> None:
-    assert sorted(part.file for part in sealed.manifest.parts) == [
-        "1-00000-a.parquet",
-        "1-00000-q.parquet",
-        "1-00001-a.parquet",
-        "1-00001-q.parquet",
-    ]
+    numbers = {part.part for part in sealed.manifest.parts}
+    assert len(numbers) > 1
+    assert {part.file for part in sealed.manifest.parts} == {
+        f"1-{number:05d}-{group}.parquet" for number in numbers for group in ("a", "q")
+    }

@@ -69,12 +69,12 @@ def test_groups_that_do_not_exist_are_named(sealed: Sealed) -> None:
     for groups in (["nope"], [], ["text", "nope"]):
         with pytest.raises(InputInvalid, match="group_unknown"):
             open_release(sealed.folder, sealed.release, sealed.keys, groups)
-    assert len(needed_files(sealed.manifest, ["text"])) == 4
+    assert len(needed_files(sealed.manifest, ["text"])) == len(sealed.manifest.parts) // 2
 
 
 def test_verify_needs_no_key(sealed: Sealed) -> None:
     report = verify_release(sealed.folder, SUPPLIER.public, expected=sealed.release)
-    assert (report.files, report.size) == (8, sealed.manifest.size)
+    assert (report.files, report.size) == (len(sealed.manifest.parts), sealed.manifest.size)
     assert (report.signers, report.unknown_signers) == ((SUPPLIER.key_id,), ())
 
 

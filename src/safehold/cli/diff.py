@@ -1,0 +1,109 @@
+"""``safehold diff``: what changed between two releases of a dataset, by records and by columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from safehold.broker.client import KeyOrder
+from safehold.cli.context import Home, Session, session_of
+from safehold.cli.grant_file import read_grant_file
+from safehold.cli.keys import host_signer
+from safehold.cli.kinds import HOST, words
+from safehold.model.ids import HostId, parse_group_name, parse_purpose
+from safehold.readers import open_with_broker
+from safehold.state.standing import find_grant, resolve_release
+from safehold.vault.diff import Difference, differ
+from safehold.vault.open import OpenedRelease
+
+__all__ = ["command"]
+
+
+@click.command(
+    "diff",
+    epilog="Example: safehold diff quill-works/word-problems@1 quill-works/word-problems@2 --host north-lab/trainer --grant grant.json",
+)
+@click.argument("old")
+@click.argument("new")
+@click.option("--host", type=HOST, required=True, help="The machine that compares.")
+@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
+@click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
+@click.option("--record-id", help="The column that names a record: then a changed record is told from a new one.")
+@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
+@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@click.pass_context
+def command(
+    context: click.Context,
+    old: str,
+    new: str,
+    host: HostId,
+    grant_file: Path,
+    groups: str | None,
+    record_id: str | None,
+    purpose: str,
+    key: Path | None,
+) -> None:
+    """Compare the releases OLD and NEW (PARTY/DATASET@VERSION). Both are opened with keys from the broker.
+
+    No value is shown: how many records, which columns, and where the first of them stand.
+    """
+    session = session_of(context)
+    with session.open_home() as home:
+        reader = _Reader(home, session, host, grant_file, groups, purpose, key)
+        found = differ(reader.open(old), reader.open(new), record_id)
+    session.out.result(
+        {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
+    )
+    if found.changed_columns and not session.json:
+        session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))
+
+
+class _Reader(msgspec.Struct, frozen=True):
+    """Who compares, and by which grant."""
+
+    home: Home
+    session: Session
+    host: HostId
+    grant: Path
+    groups: str | None
+    purpose: str
+    key: Path | None
+
+    def open(self, name: str) -> OpenedRelease:
+        """A release with keys from the broker."""
+        file = read_grant_file(self.grant)
+        with self.home.log.view() as view:
+            row = resolve_release(view, name)
+            grant = find_grant(view, file.grant)
+        covered = [group for group in row.groups if grant is None or group in grant.groups]
+        chosen = words(self.groups) if self.groups else covered
+        order = KeyOrder(
+            release=row.release,
+            groups=[parse_group_name(group) for group in chosen] or list(row.groups),
+            purpose=parse_purpose(self.purpose),
+            host=self.host,
+            member=None,
+            grant=file.token,
+        )
+        broker = self.home.broker(self.session.read_passphrase)
+        folder = self.home.release_folder(row.dataset, row.version)
+        signer = host_signer(self.home, self.host, self.key)
+        return open_with_broker(folder, order, broker, signer, self.home.clock).opened
+
+
+def _lines(found: Difference) -> list[str]:
+    counted = f"{found.unchanged:,} records are the same, {found.changed:,} changed, {found.added:,} added"
+    lines = [f"{counted}, {found.removed:,} removed ({found.read:,} had to be read)."]
+    for word, names in (
+        ("added", found.columns_added),
+        ("removed", found.columns_removed),
+        ("of another type", found.columns_retyped),
+    ):
+        if names:
+            lines.append(f"  columns {word}: {', '.join(names)}")
+    for word, rows in (("added", found.added_rows), ("removed", found.removed_rows)):
+        if rows:
+            lines.append(f"  {word} at: {', '.join(str(row) for row in rows[:10])}{' …' if len(rows) > 10 else ''}")
+    return lines
