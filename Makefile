@@ -4,9 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench interop nightly serve lock docs clean setup setup-dev python
+.PHONY: help demo test check bench serve lock docs clean setup setup-serve setup-dev python interop nightly
 .NOTPARALLEL:
-export RECORDS ARGS TESTS
+export RECORDS ARGS TESTS HOME_DIR ORIGIN
 
 help:  ## this list
 	@echo "Safehold: custody of AI training data that outside contractors make."
@@ -28,8 +28,9 @@ check: setup-dev  ## style, types, rooms, sizes, names, words, figures
 bench: setup-dev  ## run the measurements in bench/
 	@$(BIN)/python -m tools.bench
 
-serve:  ## the served home (several processes): not there yet
-	@echo "serve: the served home is not there yet; use the embedded one: safehold --home DIR" >&2; exit 2
+serve: setup-serve  ## serve the broker of a home over HTTP; HOME_DIR=my-lab (made if it is not there), ARGS='--listen …'
+	@test -e "$${HOME_DIR:-safehold-home}/home.json" || $(BIN)/safehold --home "$${HOME_DIR:-safehold-home}" init --origin "$${ORIGIN:-localhost/custody}"
+	@$(BIN)/safehold --home "$${HOME_DIR:-safehold-home}" serve $$ARGS
 
 docs: setup-dev  ## write the generated pages anew (docs/reference)
 	@$(BIN)/python -m tools.error_reference --write
@@ -53,6 +54,9 @@ clean:  ## remove .venv, caches and the demo's home
 
 setup: python
 	@$(PYTHON) tools/setup_env.py core
+
+setup-serve: python
+	@$(PYTHON) tools/setup_env.py serve
 
 setup-dev: python
 	@$(PYTHON) tools/setup_env.py dev

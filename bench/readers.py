@@ -1,6 +1,6 @@
 """Training readers over a sealed release beside the same readers over plain Parquet, and beside encrypted JSONL.
 
-Run: ``python bench/readers.py [MEGABYTES]`` (of records in memory; 256 without). The plain files hold the same records in the
+Run: ``python bench/readers.py [MEGABYTES] [torch hf whole workers]`` (256 of records in memory, and all, without). The plain files hold the same records in the
 same parts and row groups at the same zstd level. *The same loader*: our torch reader's own code reads both, so order,
 shuffle and batches cost both sides alike; for Hugging Face the peer is its own Parquet reader, streaming. Nothing is
 written while measuring but the cache. Rounds alternate, medians are compared, and the first round, which warms the
@@ -40,12 +40,10 @@ from safehold.readers.hf_reader import hf_dataset
 from safehold.readers.torch_reader import SealedLoader, SealedTorch, TorchPlan
 from safehold.vault.manifest import Field, Run
 from safehold.vault.seal import Prepared, SealOptions, prepare
-from tools import torch_peer
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))
-
 MEGABYTES = 256
+TORCH_IS_HERE = "SAFEHOLD_BENCH_TORCH"
 ROUNDS = 5
 FRESH = 64
 """Megabytes of records that are made; they are repeated, farther apart than zstd looks back."""
@@ -356,10 +354,20 @@ def with_workers(release: SealedRelease, cached: SealedRelease, plain: Plain) ->
 
 
 def main() -> None:
-    """Measure all; with ``--workers`` only what needs torch, in a process that can import it."""
-    workers = "--workers" in sys.argv
+    """Measure what is named (torch, hf, whole, workers), or all; ``workers`` in a process that can import torch."""
+    chosen = [one for one in sys.argv[1:] if not one.isdigit()] or ["torch", "hf", "whole", "workers"]
     numbers = [int(one) for one in sys.argv[1:] if one.isdigit()]
     megabytes = numbers[0] if numbers else MEGABYTES
+    if chosen != ["workers"]:
+        measure([one for one in chosen if one != "workers"], megabytes)
+    if TORCH_IS_HERE in os.environ:
+        measure(["workers"], megabytes)
+    elif "workers" in chosen:
+        start_with_torch(megabytes)
+
+
+def measure(chosen: list[str], megabytes: int) -> None:
+    """Make the release and its plain twin, and compare their readers."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     batches = data(megabytes)
@@ -372,14 +380,24 @@ def main() -> None:
             sizes = prepared.manifest.size, sum(path.stat().st_size for path in files.values())
             print(
                 f"{release.rows:,} records, {sum(batch.nbytes for batch in batches) / 1e6:,.0f} MB in memory,"
-                f" {len(files)} parts, {sizes[0] / 1e6:,.1f} MB sealed, {sizes[1] / 1e6:,.1f} MB plain"
+                f" {len(files)} parts, {sizes[0] / 1e6:,.1f} MB sealed, {sizes[1] / 1e6:,.1f} MB plain",
+                flush=True,
             )
-            if workers:
+            if "torch" in chosen:
+                torch_readers(release, cached, plain)
+            if "hf" in chosen:
+                hf_readers(release, cached, files, home)
+            if "whole" in chosen:
+                whole_reads(prepared, plain, home, batches)
+            if "workers" in chosen:
                 with_workers(release, cached, plain)
-                return
-            torch_readers(release, cached, plain)
-            hf_readers(release, cached, files, home)
-            whole_reads(prepared, plain, home, batches)
+
+
+def start_with_torch(megabytes: int) -> None:
+    """The comparison that needs torch, in a process that finds it below ``.peers``."""
+    sys.path.append(str(ROOT))
+    from tools import torch_peer  # the folder of tools is not on a script's path
+
     reason = torch_peer.works()
     if reason is not None:
         print(f"torch's DataLoader: not measured: {reason}")
@@ -387,8 +405,8 @@ def main() -> None:
     known = torch_peer.environment()
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), known["TORCH_PEER"]])
     subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, "--workers", str(megabytes)],
-        env=os.environ | known | {"PYTHONPATH": path},
+        [sys.executable, "-W", "ignore", __file__, "workers", str(megabytes)],
+        env=os.environ | known | {"PYTHONPATH": path, TORCH_IS_HERE: "1"},
         stderr=subprocess.DEVNULL,
         check=True,
     )

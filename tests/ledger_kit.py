@@ -149,6 +149,7 @@ def one_of_each() -> dict[str, Statement]:
         a.KeysRewrapped(**common, release=release, kek="kek-1", keys=2, of="kek"),
         a.PolicyRecorded(**common, policy=digest("policy")),
         s.LedgerRestored(**common, size=7, root="ab" * 32, taken=5, witnessed=6, reason="the disk was gone"),
+        s.RefusalsCounted(**common, code="broker.token_signature", count=3, since=1, until=2),
         s.EvidenceRecorded(
             **common, topic="storage", source="trail", format="csv", original=digest("trail"), rows=sha256_digest(EVIDENCE),
             count=1, unread=0, since=5, until=5, covers_from=1, covers_until=9, subjects=("s3://sets/",),

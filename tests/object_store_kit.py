@@ -6,6 +6,7 @@ Where the wheel cannot start a server, the tests that need one are skipped and s
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ WEED = Path(sys.executable).with_name("weed")
 KEY_ID, SECRET = "test-key-id-4711", "test-secret-not-a-real-one-0815"
 BUCKET = "safehold-test"
 NUMBERS = count()
+_LIBC = ctypes.CDLL(None)
 QUICK: Final = StoreLimits(retries=3, retry_seconds=20, read_seconds=3, request_seconds=20, first_pause=0.02)
 
 
@@ -53,6 +55,11 @@ def free_ports(wanted: int) -> list[int]:
     return found
 
 
+def _die_with_parent() -> None:
+    """A run that is killed runs nothing at its exit: the kernel then ends the server."""
+    _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def start_server(folder: Path) -> str:
     """Start SeaweedFS over ``folder`` and return its endpoint; it ends with this process."""
     master, volume, filer, s3 = free_ports(4)
@@ -69,6 +76,7 @@ def start_server(folder: Path) -> str:
             ],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
             env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of the system and nothing of Python's
         )  # fmt: skip
     # It may take minutes to heed a SIGTERM: killed, by its own id.
     atexit.register(lambda: process.poll() is None and process.send_signal(signal.SIGKILL))

@@ -1,4 +1,4 @@
-"""Write ``requirements/core.txt`` and ``dev.txt`` from their ``.in`` files, with the hashes of every platform's files.
+"""Write ``requirements/core.txt``, ``serve.txt`` and ``dev.txt`` from their ``.in`` files, with the hashes of every platform's files.
 
 Versions stay as they are unless ``--upgrade`` is given, and then only to files that are at least a week old: most
 malicious releases are found within days. The files name no index: where packages come from is the installing
@@ -54,7 +54,7 @@ def compile_lock(root: Path, name: str, *, upgrade: bool = False) -> str:
 def main(arguments: list[str]) -> int:
     """Entry point; ``--upgrade`` moves to the latest versions that are a week old."""
     root = Path(__file__).resolve().parent.parent
-    for name in ("core", "dev"):  # dev is constrained by core: this order
+    for name in ("core", "serve", "dev"):  # each is constrained by those before: this order
         try:
             text = compile_lock(root, name, upgrade="--upgrade" in arguments)
         except RuntimeError as error:

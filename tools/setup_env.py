@@ -1,6 +1,6 @@
 """Make ``.venv`` from the hash-locked requirements, or find that it is already right.
 
-Run as ``python3 tools/setup_env.py core|dev`` by the Makefile; standard library only. The rules:
+Run as ``python3 tools/setup_env.py core|serve|dev`` by the Makefile; standard library only. The rules:
 
 * A stamp inside ``.venv`` holds a digest of all that the environment depends on: lock file, interpreter, folder.
   Equal stamp: nothing is done. Another stamp, or none: it is made anew.
@@ -108,7 +108,7 @@ def _read(stamp: Path) -> str:
 
 
 def ensure(root: Path, kind: str) -> list[str]:
-    """Make ``.venv`` fit for ``kind`` (``core`` or ``dev``, which is core and more); return what was done."""
+    """Make ``.venv`` fit for ``kind``: ``core``, ``serve`` (core and the server), ``dev`` (all); return what was done."""
     venv = root / ".venv"
     core, dev, begun = venv / ".core-stamp", venv / ".dev-stamp", venv / ".dev-begun"
     done: list[str] = []
@@ -122,6 +122,12 @@ def ensure(root: Path, kind: str) -> list[str]:
             _make_core(root, venv)
             core.write_text(stamp_of(root, "core"), encoding="utf-8")
             done.append("core")
+        serve = venv / ".serve-stamp"
+        if kind == "serve" and _read(dev) != wanted and _read(serve) != stamp_of(root, "serve"):
+            print("adding requirements/serve.txt to .venv ...", flush=True)
+            _install(root, venv, "serve")
+            serve.write_text(stamp_of(root, "serve"), encoding="utf-8")
+            done.append("serve")
         if kind == "dev" and _read(dev) != wanted:
             print("adding requirements/dev.txt to .venv ...", flush=True)
             begun.touch()
@@ -133,9 +139,9 @@ def ensure(root: Path, kind: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point: ``core`` or ``dev``."""
-    if arguments not in (["core"], ["dev"]):
-        print("usage: python3 tools/setup_env.py core|dev", file=sys.stderr)
+    """Entry point: ``core``, ``serve`` or ``dev``."""
+    if arguments not in (["core"], ["serve"], ["dev"]):
+        print("usage: python3 tools/setup_env.py core|serve|dev", file=sys.stderr)
         return 2
     try:
         ensure(Path(__file__).resolve().parent.parent, arguments[0])

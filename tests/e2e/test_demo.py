@@ -111,6 +111,59 @@ def test_the_evidence_is_in_the_ledger(demo: Demo, desk: Desk) -> None:
     }
 
 
+TEN = {
+    "which of our datasets were in what was taken, at which version": (14, 15),
+    "who could decrypt them then": (14,),
+    "which hosts, CI runs and images ran the bad versions": (1, 2, 3, 4, 5),
+    "which window is right": (3, 23),
+    "which credentials, revoked when, used in between": (11, 12, 13),
+    "did data pass through the supplier's systems or rest beside it": (9, 10, 14),
+    "which people are in it": (18,),
+    "who was told when under which clock": (19,),
+    "what stops if we pause the supplier today": (20,),  # and `safehold whatif`
+    "whose copy has surfaced": (21,),
+}
+"""The ten questions that nobody could answer in public, and where the report answers each."""
+
+
+def test_the_ten_questions_are_answered_with_entries_and_receipts(demo: Demo, desk: Desk, tmp_path: Path) -> None:
+    asked = desk.json("exposure", "PYSEC-2026-2")
+    answers = {one["number"]: one for one in asked["answers"]}
+    verifier = desk.json("log", "checkpoint")["verifier"]
+    replies = {number: answers[number]["reply"] for numbers in TEN.values() for number in numbers}
+    assert replies == {
+        1: "yes", 2: "yes", 3: "yes", 4: "yes", 5: "no", 9: "yes", 10: "no", 11: "unknown", 12: "yes", 13: "unknown",
+        14: "yes", 15: "yes", 18: "yes", 19: "unknown", 20: "no", 21: "unknown", 23: "yes",
+    }  # fmt: skip
+    entries = set[int]()
+    for numbers in TEN.values():
+        for number in numbers:
+            answer = answers[number]
+            assert answer["evidence"], answer
+            assert answer["reply"] != "unknown" or answer["fallback"], answer
+            entries.update(answer["evidence"])
+    for entry in sorted(entries):
+        shown = desk.json("log", "show", entry)
+        receipt = tmp_path / f"{entry}.tlog-proof"
+        desk("log", "receipt", entry, "--out", receipt)
+        verified = desk.json("verify", receipt, "--verifier", verifier)  # an exit code of 0: the proof holds
+        assert json.loads(verified["statement"])["kind"] == shown["kind"]
+    assert "mirror-upload-token" in answers[11]["summary"]
+    assert "bright-annotators/ws-1" in answers[11]["summary"]  # nobody noted its credentials: that stays unknown
+
+
+def test_what_was_known_on_the_day(demo: Demo, desk: Desk) -> None:
+    then = desk.json("exposure", "PYSEC-2026-2", "--as-of", "2026-03-24T17:00:00Z")
+    checkpoint = then["checkpoint"]
+    assert checkpoint["size"] < desk.json("log", "checkpoint")["size"]
+    assert [one["advisory"] for one in then["advisories"]] == ["PYSEC-2026-2"]  # the others came that night and later
+    assert {one["number"]: one["reply"] for one in then["answers"]}[4] == "unknown"
+    verdicts = {one["name"]: one["verdict"] for one in then["releases"]}
+    assert verdicts["quill-works/texts@2"] == "exposed"
+    assert verdicts["bright-annotators/dialogues@1"] == "unknown"
+    desk("exposure", "PYSEC-2026-2", "--as-of", "2020-01-01", code=6)
+
+
 def test_the_ledger_verifies_and_each_altered_byte_is_found(demo: Demo, desk: Desk) -> None:
     checkpoint = desk.json("log", "checkpoint")
     assert demo["audit"]["size"] == checkpoint["size"] == sum(demo["audit"]["kinds"].values())

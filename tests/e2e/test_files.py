@@ -100,8 +100,7 @@ desk("seal", Path(sys.argv[1]) / "in", "--dataset", "quill-works/problems", "--f
 """
 
 
-@pytest.mark.parametrize("stored", [False, True])
-@pytest.mark.parametrize("deadly", [12, 25, 45])
+@pytest.mark.parametrize(("deadly", "stored"), [(12, True), (25, False), (45, True)])
 def test_killed_and_run_again(desk: Desk, tmp_path: Path, deadly: int, stored: bool) -> None:
     """By kill -9, anywhere: the same command ends it, and nothing is there twice or by half."""
     made = make_files(desk.folder / "in")

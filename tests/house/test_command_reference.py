@@ -92,7 +92,7 @@ def _rows(page):
 
 def test_the_settings_are_the_same_in_code_docstring_and_page():
     page = {name.strip("`"): words for name, words in _rows((REFERENCE / "settings.md").read_text())[1:]}
-    told = re.findall(r"^((?:SAFEHOLD|AWS)_\w+)\s+(.+)$", settings.__doc__, re.MULTILINE)
+    told = re.findall(r"^((?:SAFEHOLD|AWS|SSH)_\w+)\s+(.+)$", settings.__doc__, re.MULTILINE)
     assert {name: words.replace("``", "`") for name, words in told} == page
     assert set(page) == set(settings.SETTINGS)
     source = (ROOT / "src/safehold/app/settings.py").read_text()

@@ -41,6 +41,14 @@ def test_core_in_is_what_the_project_declares():
     assert [line for line in listed if not line.startswith("#")] == project["dependencies"]
 
 
+def test_serve_in_is_the_extra_that_the_project_declares():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = (ROOT / "requirements" / "serve.in").read_text(encoding="utf-8").splitlines()
+    assert [line for line in listed if line[0] not in "#-"] == project["optional-dependencies"]["serve"]
+
+
 def test_ci_runs_check_and_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111

@@ -71,6 +71,12 @@ def test_the_core_is_small_and_a_marker_decides():
     assert (
         len(figures.distributions((REQUIREMENTS / "core.txt").read_text(encoding="utf-8"))) <= figures.MAX_DISTRIBUTIONS
     )
+    both = {
+        name
+        for lock in ("core", "serve")
+        for name in figures.distributions((REQUIREMENTS / f"{lock}.txt").read_text(encoding="utf-8"))
+    }
+    assert len(both) <= figures.MAX_SERVING
     text = "# a==1\na==1 \\\n    --hash=sha256:00\nb==2 ; python_version >= '3' \\\nc==3 ; python_version < '3' \\\n"
     assert figures.distributions(text) == ["a", "b"]
 

@@ -43,5 +43,6 @@ def main() -> None:
         factory=_factory,
         clock=lambda: time.time_ns() // 1000,
         open_store=lambda location: _open_store(location, settings),
+        ssh_agent=settings.ssh_agent,
     )
     sys.exit(run(sys.argv[1:], session))

@@ -42,6 +42,7 @@ from safehold.broker.grants import GrantKey
 from safehold.broker.policy import BrokerPolicy
 from safehold.broker.release import Broker
 from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
+from safehold.cli.serve_port import Served, ServeWish
 from safehold.containment import Containment, Responses
 from safehold.inventory.intake import Intake
 from safehold.ledger.disk import sync_folder
@@ -244,6 +245,15 @@ class HomeFactory:
             home.close()
             raise Conflict("app.home_exists", f"{path} is another home already", "choose another folder")
         return home
+
+    def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
+        """Serve the home at ``path`` until a signal ends it. Raises ``NotFound`` (``app.no_home``) and what serving raises."""
+        _read_home_file(path)
+        from safehold.app.serve.home import (
+            serve_home,
+        )  # the vault process, which this module opens homes for, needs none of it
+
+        serve_home(path, wish, passphrase, told)
 
     def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
         """Check a backup whole; ``verifier`` is the ledger's line as someone else kept it."""

@@ -41,6 +41,7 @@ class Attempt:
         "host",
         "member_key",
         "proof",
+        "repeated",
         "request",
         "sealed",
         "session",
@@ -65,6 +66,7 @@ class Attempt:
         self.statement: Statement | None = None
         self.sealed = b""
         self.entry: Entry | None = None
+        self.repeated: Entry | None = None  # the release that answered this very request before
         self.answer: SealedKeys | SealedLease | LeasedKeys | None = None
         self.denial: Denial | None = None
         self.failure: SafeholdError | None = None

@@ -19,6 +19,7 @@ from safehold.model.errors import VerificationFailed
 from safehold.model.ids import KeyId, RequestId
 
 __all__ = [
+    "HOLDS_PATH",
     "KEYS_METHOD",
     "KEYS_PATH",
     "LEASES_PATH",
@@ -34,6 +35,7 @@ __all__ = [
 KEYS_METHOD: Final = "POST"
 KEYS_PATH: Final = "/v1/keys"
 LEASES_PATH: Final = "/v1/leases"
+HOLDS_PATH: Final = "/v1/holds"
 _MEMBER: Final = b"safehold member\n"
 """Before what a member signs: a host's signature is never taken for a member's, nor the other way round."""
 

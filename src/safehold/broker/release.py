@@ -28,6 +28,8 @@ from safehold.broker.leases import LeaseProof, Leases, Session
 from safehold.broker.policy import BrokerPolicy, Denial
 from safehold.broker.policy_file import parse_policy
 from safehold.broker.proof import KEYS_PATH, LEASES_PATH, Proof, verify_member, verify_proof
+from safehold.broker.refusals import UNPROVEN_STEP, RefusalCounter
+from safehold.broker.repeats import find_repeated, without
 from safehold.broker.request import (
     KeyRequest,
     LeasedKeys,
@@ -105,6 +107,8 @@ class Broker:
         self._policy = policy or BrokerPolicy()
         self._parsed: tuple[Digest | None, BrokerPolicy] = (None, self._policy)
         self._executor: Executor | None = None
+        self._counter: RefusalCounter | None = None
+        self._again = False
         self._remembered = Remembered()
         self._leases = Leases()
         self._tokens: dict[str, VerifiedGrant] = {}
@@ -114,6 +118,14 @@ class Broker:
     def share_work(self, executor: Executor) -> None:
         """Let ``executor`` check half of the signatures of a call: on another core, since that lets go of Python's lock."""
         self._executor = executor
+
+    def count_unproven(self, counter: RefusalCounter) -> None:
+        """From now on refusals of steps 1 to 3 stand singly only as far as ``counter`` allows: see ``refusals``."""
+        self._counter = counter
+
+    def answer_again(self) -> None:
+        """From now on a request that was answered with keys is answered again, by the release of then: see ``repeats``."""
+        self._again = True
 
     def release_keys(self, body: bytes, proof: Proof) -> SealedKeys:
         """Answer one request for keys. Raises ``Refused`` with the refusal's entry, or ``StorageFailed`` if nothing can
@@ -139,11 +151,19 @@ class Broker:
             with guarded(attempt):
                 self._understand(attempt)  # 1 - 3, all but the signature
         self._check_proofs([attempt for attempt in attempts if attempt.open and attempt.session is None])  # 3
-        self._decide_and_append(attempts)  # 4 - 8
+        self._decide_and_append(self._without_counted(attempts))  # 4 - 8
         self._unwrap_and_seal([attempt for attempt in attempts if attempt.open])  # 9, 10
         self._answer([attempt for attempt in attempts if attempt.open])  # 11
         self._record_refusals(attempts)
         return [_outcome(attempt) for attempt in attempts]
+
+    def _without_counted(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """All but those that proved nothing and are counted in place of an entry: they have failed already."""
+        for attempt in attempts if self._counter is not None else ():
+            denial = attempt.denial
+            if denial is not None and denial.step <= UNPROVEN_STEP and self._counter is not None:
+                attempt.failure = None if self._counter.stands_singly(denial.code) else denial
+        return [attempt for attempt in attempts if attempt.failure is None]
 
     def _understand(self, attempt: Attempt) -> None:
         if isinstance(attempt.proof, LeaseProof):
@@ -235,6 +255,8 @@ class Broker:
 
     def _decide_and_append(self, attempts: Sequence[Attempt]) -> None:
         """Decide inside the transaction; each attempt ends with its release or its refusal appended."""
+        if not attempts:
+            return
         early = [attempt.denial for attempt in attempts]
         told = _Round()
 
@@ -254,9 +276,9 @@ class Broker:
             self._record_refusals(attempts)
             return
         for attempt, place in zip(attempts, told.places, strict=True):
-            self._take_entry(attempt, entries[place])
+            self._take_entry(attempt, attempt.repeated or entries[place])
         try:
-            if told.standing is not None:
+            if told.standing is not None and entries:
                 self._remembered.keep(told.standing, entries[-1].index + 1)
         except Exception as error:  # noqa: BLE001 - refuses: each of them, by the same guard as everywhere
             _deny_all([attempt for attempt in attempts if attempt.open], error)
@@ -275,13 +297,19 @@ class Broker:
         ended: set[str] = set()
         told.places = []
         for attempt in attempts:
+            attempt.repeated = None
             if attempt.open and moment is not None:
                 with guarded(attempt):
-                    attempt.statement = decide_attempt(attempt, moment)
+                    prior = find_repeated(view, attempt, moment) if self._again else None
+                    attempt.statement = decide_attempt(attempt, moment if prior is None else without(moment, attempt))
+                    attempt.repeated = prior
             if attempt.request is not None and attempt.step > 3:
                 used.add(attempt.request.request)  # two of one id in one call: the second is a replay
             told.places.append(len(made))
             denial = attempt.denial
+            if denial is None and attempt.repeated is not None and isinstance(attempt.repeated.statement, KeyReleased):
+                attempt.statement = attempt.repeated.statement  # decided anew, and recorded before: it adds no entry
+                continue
             if denial is None and attempt.statement is not None:
                 made.append(attempt.statement)
                 continue

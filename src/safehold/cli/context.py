@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safehold.broker.release import Broker
     from safehold.cli.backup_port import BackupReport, BackupWish, Progress, RestoreWish
     from safehold.cli.output import Output
+    from safehold.cli.serve_port import Served, ServeWish
     from safehold.containment import Containment, Responses
     from safehold.inventory.intake import Intake
     from safehold.ledger.keys import SigningKey
@@ -164,6 +165,10 @@ class HomeFactory(Protocol):
         """A follower's home, made if there is none; ``Conflict`` if it is another's."""
         ...
 
+    def serve(self, path: Path, wish: ServeWish, passphrase: Callable[[], str], told: Callable[[Served], None]) -> None:
+        """Serve an existing home until a signal ends it."""
+        ...
+
     def verify_backup(self, folder: Path, verifier: str | None, progress: Progress) -> BackupReport:
         """Check a backup whole."""
         ...
@@ -187,6 +192,7 @@ class Session:
     factory: Callable[[], HomeFactory]
     clock: Callable[[], int]
     open_store: Callable[[str], Store] = _no_stores
+    ssh_agent: Path | None = None
     json: bool = False
     debug: bool = False
     output: Output | None = field(default=None, repr=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safehold.cli.context import Home
+from safehold.broker.proof import RequestSigner
+from safehold.cli.context import Home, Session
 from safehold.ledger.keys import PublicKey, SigningKey
+from safehold.ledger.ssh_agent import AgentKey
 from safehold.model.errors import NotFound
 from safehold.model.ids import HostId, PartyId
 
-__all__ = ["host_signer", "made_key", "party_signer", "read_public_key"]
+__all__ = ["host_signer", "made_key", "party_signer", "read_public_key", "request_signer"]
 
 _MAX_BYTES = 16_384
 
@@ -28,6 +30,18 @@ def read_public_key(path: Path) -> PublicKey:
 def host_signer(home: Home, host: HostId, path: Path | None) -> SigningKey:
     """The private key of a host: the file given, or the one that this home made."""
     return SigningKey.load(path) if path else home.host_key(host)
+
+
+def request_signer(session: Session, home: Home, host: HostId, path: Path | None) -> RequestSigner:
+    """What signs a host's requests: its private key, or ssh-agent for the key in a ``.pub`` file.
+
+    Raises ``NotFound`` (``cli.no_agent``) where there is no agent to ask, and what reading the key raises.
+    """
+    if path is None or path.suffix != ".pub":
+        return host_signer(home, host, path)
+    if session.ssh_agent is None:
+        raise NotFound("cli.no_agent", "no ssh-agent is running for this terminal", "start one: eval $(ssh-agent)")
+    return AgentKey(session.ssh_agent, read_public_key(path))
 
 
 def made_key(home: Home, party: PartyId) -> SigningKey | None:

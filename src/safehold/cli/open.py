@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from safehold.broker.client import KeyOrder
+from safehold.broker.connection import Connection
 from safehold.broker.proof import Signers
 from safehold.cli.context import session_of
 from safehold.cli.grant_file import read_grant_file
-from safehold.cli.keys import host_signer
+from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
 from safehold.cli.stores import fetched_folder, holds_files, named_release
@@ -45,10 +47,11 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
 @click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
 @click.option("--member", type=MEMBER, help="Who opens it.")
+@click.option("--key", type=click.Path(path_type=Path), help="The host's key; a .pub file: ssh-agent signs with it.")
+@click.option("--broker", "urls", multiple=True, metavar="URL", help="Ask a served broker; may be repeated.")
 @click.option(
     "--member-key", type=click.Path(path_type=Path), help="The member's private key, where the policy asks for it."
 )
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -61,6 +64,7 @@ def command(
     member: MemberId | None,
     member_key: Path | None,
     key: Path | None,
+    urls: tuple[str, ...],
 ) -> None:
     """Open RELEASE (PARTY/DATASET@VERSION, or where it lies: s3://BUCKET/PREFIX/PARTY/DATASET/VERSION) into a new file.
 
@@ -68,7 +72,7 @@ def command(
     """
     session = session_of(context)
     file = read_grant_file(grant_file)
-    with session.open_home() as home:
+    with session.open_home() as home, ExitStack() as ending:
         found = named_release(session, home, release)
         row = found[0]
         files = holds_files(home, row.release)
@@ -85,8 +89,9 @@ def command(
             member=member,
             grant=file.token,
         )
-        signer = Signers(host_signer(home, host, key), SigningKey.load(member_key) if member_key else None)
-        broker = home.broker(session.read_passphrase)
+        by_host = request_signer(session, home, host, key)
+        signer = Signers(by_host, SigningKey.load(member_key) if member_key else None)
+        broker = ending.enter_context(Connection(urls, signer)) if urls else home.broker(session.read_passphrase)
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:
             opening = open_with_broker(folder, order, broker, signer, home.clock)

@@ -9,6 +9,7 @@ import msgspec
 
 from safehold.exposure.facts import AdvisoryVersion, Span
 from safehold.exposure.facts_outside import (
+    Adopted,
     Check,
     Clock,
     CredentialNote,
@@ -86,6 +87,10 @@ def read_outside(view: View, incident: tuple[str, ...], window: Span | None) -> 
         "checks": tuple(
             Check(*row)
             for row in view.rows('SELECT idx, "release", outcome, parts, at, words FROM release_check ORDER BY idx')
+        ),
+        "adopted": tuple(
+            Adopted(*row)
+            for row in view.rows("SELECT idx, dataset, location, host, files, removed_t FROM adopted ORDER BY idx")
         ),
         "hooks": tuple(
             Hook(*row)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from safehold.exposure.facts_outside import (
+    Adopted,
     Check,
     Clock,
     CredentialNote,
@@ -371,3 +372,4 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[Notice, ...] = ()
     checks: tuple[Check, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    adopted: tuple[Adopted, ...] = ()

@@ -8,6 +8,7 @@ from safehold.model.evidence import EvidenceTopic
 from safehold.model.statements_outside import CredentialAct, CredentialRank
 
 __all__ = [
+    "Adopted",
     "Check",
     "Clock",
     "CredentialNote",
@@ -18,6 +19,17 @@ __all__ = [
     "Notice",
     "Promise",
 ]
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """Unsealed files of a dataset at ``location`` on ``host``; ``removed_t``: when the originals were removed, or None."""
+
+    idx: int
+    dataset: str
+    location: str
+    host: str | None
+    files: int
+    removed_t: int | None
 
 
 class Promise(msgspec.Struct, frozen=True, order=True):

@@ -20,6 +20,7 @@ from safehold.ledger.storage import View
 from safehold.model.errors import Refused
 
 __all__ = [
+    "BY_INDEX",
     "COLUMNS",
     "FEW",
     "LONGEST_LEASE",
@@ -40,6 +41,8 @@ FEW: Final = 200_000
 """Up to so many key releases are read whole: every one of them then stands in the answer."""
 TOLD: Final = 16
 """Of more than so many for one host, release and kind the first are told one by one, and the rest with the last."""
+BY_INDEX: Final = 50_000
+"""Up to so many rows the index of host and time is the shorter way to them than a scan of segments."""
 LONGEST_LEASE: Final = 86_400_000_000
 """µs. A lease that is longer than a day is cut to it here; the broker gives minutes."""
 
@@ -233,13 +236,30 @@ _STEPS: Final = (
 class SegmentOpenings(ViewOpenings):
     """Over sealed segments and the tail for what meets the times; single rows still come from the projection."""
 
-    def __init__(self, view: View, segments: Segments, limits: QueryLimits) -> None:
+    def __init__(self, view: View, segments: Segments, limits: QueryLimits, few: int = BY_INDEX) -> None:
         super().__init__(view)
         self._segments = segments
         self._limits = limits
+        self._few = few
+
+    def _is_few(self, asked: Sequence[HostSpans]) -> bool:
+        """Whether so few rows may meet these times that the index is the shorter way to them."""
+        found = 0
+        for one in asked if self._few >= 0 else ():
+            for span in (*one.held, *one.unknown):
+                sql = "SELECT count(*) FROM key_release WHERE host = ? AND t >= ? AND t <= ?"
+                found += self._view.rows(sql, one.host, span.start - LONGEST_LEASE, span.end)[0][0]
+                if found > self._few:
+                    return False
+        return self._few >= 0
 
     def touching(self, asked: Sequence[HostSpans]) -> tuple[Touch, ...]:
-        """See ``Openings``: one query, over no segment that ends before the first time or begins after the last."""
+        """See ``Openings``: one query, over no segment that ends before the first time or begins after the last.
+
+        A few rows are fetched by the index of host and time instead.
+        """
+        if self._is_few(asked):
+            return super().touching(asked)
         spans = [
             (one.host, span.start, span.end, held)
             for one in asked

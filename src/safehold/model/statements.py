@@ -63,6 +63,7 @@ from safehold.model.statements_outside import (
 )
 from safehold.model.statements_releases import ReleaseErased, ReleaseRetired
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
+from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "ModelDeclared",
     "NoticeSent",
     "PartyRegistered",
+    "RefusalsCounted",
     "ReleaseChecked",
     "ReleaseErased",
     "ReleaseRetired",
@@ -320,6 +322,7 @@ AnyStatement = (
     | AdoptionRemoved
     | ResponsePlanned
     | ResponseProven
+    | RefusalsCounted
     | ReleaseRetired
     | ReleaseErased
 )

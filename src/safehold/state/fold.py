@@ -39,6 +39,7 @@ from safehold.state import fold_inventory as _inventory  # noqa: F401 - register
 from safehold.state import fold_outside as _outside  # noqa: F401 - registers its functions
 from safehold.state import fold_releases as _releases  # noqa: F401 - registers its functions
 from safehold.state import fold_response as _response  # noqa: F401 - registers its functions
+from safehold.state import fold_serve as _serve  # noqa: F401 - registers its functions
 from safehold.state import fold_stores as _stores  # noqa: F401 - registers its functions
 from safehold.state.fold_base import Payloads, Place, RowChange, fold_statement, put
 

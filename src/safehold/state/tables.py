@@ -17,6 +17,7 @@ from safehold.state.tables_inventory import INVENTORY_TABLES
 from safehold.state.tables_outside import OUTSIDE_TABLES
 from safehold.state.tables_releases import RELEASE_TABLES
 from safehold.state.tables_response import RESPONSE_TABLES
+from safehold.state.tables_serve import SERVE_TABLES
 from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
@@ -111,6 +112,7 @@ TABLES: Final[tuple[Table, ...]] = (
     *INVENTORY_TABLES,
     *OUTSIDE_TABLES,
     *STORE_TABLES,
+    *SERVE_TABLES,
     *RELEASE_TABLES,
     *RESPONSE_TABLES,
     Table("unknown_entry", columns("idx:I kind version:I"), ("idx",)),

@@ -25,7 +25,7 @@ from tests.vault_kit import SUPPLIER, Sealed, outcome, seal, write_lines
 ROOT = Path(__file__).parents[3]
 RECORDS = [{"question": f"How much is {n} + {n}?", "answer": str(n + n)} for n in range(400)]
 OPTIONS = SealOptions(part_rows=60, cut_key=b"k" * 32)
-PATIENT = StoreLimits(retries=6, retry_seconds=60, read_seconds=1, request_seconds=20, first_pause=0.01)
+PATIENT = StoreLimits(retries=6, retry_seconds=60, read_seconds=3, request_seconds=20, first_pause=0.01)
 IMPATIENT = StoreLimits(retries=1, retry_seconds=20, read_seconds=0.5, request_seconds=5, first_pause=0.01)
 PIECES = StoreLimits(retries=3, retry_seconds=60, read_seconds=10, request_seconds=60, first_pause=0.01, piece=5 << 20)
 
@@ -49,13 +49,14 @@ def _direct(store: Store) -> Store:
     return open_store(store.location, access(server()))
 
 
-def _every(number: int, act: str) -> Fault:
-    return lambda asked: act if asked.number % number == 1 else ""
+def _now_and_then(act: str) -> Fault:
+    """Four times, never twice in a row."""
+    return lambda asked: act if asked.number in {1, 6, 11, 16} else ""
 
 
 @pytest.mark.parametrize("act", ["500", "503", "reset", "lose", "cut", "stall"])
 def test_a_fault_now_and_then_is_tried_again(sealed: Sealed, tmp_path: Path, act: str) -> None:
-    with broken(server(), _every(4, act)) as proxy:
+    with broken(server(), _now_and_then(act)) as proxy:
         store = _through(proxy.endpoint, PATIENT)
         stored = publish_folder(sealed.folder, store, _now())
         fetch_release(stored, tmp_path / "fetched")
@@ -64,7 +65,7 @@ def test_a_fault_now_and_then_is_tried_again(sealed: Sealed, tmp_path: Path, act
     verify_stored(_direct(store), "1", SUPPLIER.public, expected=sealed.release)
 
 
-@pytest.mark.parametrize("act", ["500", "503", "507", "reset", "stall"])
+@pytest.mark.parametrize("act", ["500", "507", "reset", "stall"])
 def test_a_store_that_stays_down_is_refused_and_nothing_is_published(sealed: Sealed, act: str) -> None:
     with broken(server(), lambda asked: act if asked.method in ("PUT", "POST") else "") as proxy:
         store = _through(proxy.endpoint)
@@ -254,7 +255,7 @@ publish_folder(Path(sys.argv[1]), store, time.time_ns() // 1000)
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_publisher_into_a_bucket_killed_while_it_writes(sealed: Sealed, share: float) -> None:
     """Killed as a write arrives, of a part or of the manifest: the server has it, and nobody hears of it."""
-    deadly = int(share * len(sealed.manifest.parts))
+    deadly = int(share * (len(sealed.manifest.parts) + len(sealed.manifest.sidecars)))
     process: list[subprocess.Popen[bytes]] = []
     writes: list[Asked] = []
 

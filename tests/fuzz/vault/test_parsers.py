@@ -61,7 +61,7 @@ def test_text_sources(text: bytes, form: Any) -> None:
         if source is None:
             assert code.startswith("vault.")
         else:
-            assert sum(batch.num_rows for batch in source.batches()) == source.file().rows
+            assert sum(batch.num_rows for batch in source.batches()) == sum(file.rows for file in source.files())
 
 
 @settings(max_examples=200)

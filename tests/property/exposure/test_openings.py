@@ -72,7 +72,11 @@ def test_three_ways_of_reading_give_the_same(seed: int) -> None:
     with told(seed) as (log, segments), log.view() as view:
         case = load_case(view, "A-1", NOW * TICK)
         expected, touches = seen(answer_all(case)), whole_touches(view, case)
-        for openings in (ViewOpenings(view), SegmentOpenings(view, segments, LIMITS)):
+        for openings in (
+            ViewOpenings(view),
+            SegmentOpenings(view, segments, LIMITS, few=-1),
+            SegmentOpenings(view, segments, LIMITS),
+        ):
             narrow = load_case(view, "A-1", NOW * TICK, None, openings)
             assert narrow.touches == touches
             assert narrow.first_opened == tuple(sorted(MemoryOpenings(case.key_releases).first_times(()).items()))
@@ -103,7 +107,8 @@ def test_many_are_counted_and_the_first_are_told() -> None:
         asked = (HostSpans(host, (Span(2 * TICK, (count - 2) * TICK),), (Span((count - 2) * TICK, count * TICK),)),)
         with log.view() as view:
             view_touches = ViewOpenings(view).touching(asked)
-            assert SegmentOpenings(view, segments, LIMITS).touching(asked) == view_touches
+            assert SegmentOpenings(view, segments, LIMITS, few=-1).touching(asked) == view_touches
+            assert SegmentOpenings(view, segments, LIMITS, few=count).touching(asked) == view_touches
             assert [one.host for one in ViewOpenings(view).unsealed()] == [host]
             running = ViewOpenings(view).running([host], (count - 1) * TICK)
         log.close()

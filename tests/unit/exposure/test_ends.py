@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from safehold.exposure.judgement import judge
-from safehold.exposure.questions import q06, q11
+from safehold.exposure.questions import q06, q11, q14
 from safehold.model.contents import Contents, Credential
-from safehold.model.statements import IndicatorsRecorded, LatentRecorded
+from safehold.model.statements import DatasetAdopted, IndicatorsRecorded, LatentRecorded
 from tests.exposure_kit import BAD, CLEAN, KNOWN, at, digest, inventory_of
 
 NOW = at("31")
@@ -121,3 +121,48 @@ def test_recorded_indicators_are_looked_for(history):
         )
     )  # fmt: skip
     assert history.case(NOW).indicators.places == ("models.bad.example", "192.0.2.7")
+
+
+def adopt(history, host=None):
+    history.observe(CI, CLEAN, at("1"), at("24T10:50"))
+    history.observe(CI, BAD, at("24T11:02"), at("25T09:00"))
+    history.observe(CI, CLEAN, at("25T09:10"), NOW)
+    history.advisory()
+    history.finding()
+    return history.add(
+        DatasetAdopted(
+            t=at("5"), by=history.by, listing=digest("listing"), dataset="quill-works/word-problems",
+            location="s3://sets/old/", endpoint=None, host=host, files=3, size=9, rows=None,
+        )
+    )  # fmt: skip
+
+
+def taken(history):
+    case = history.case(NOW)
+    return q14.answer(case, judge(case))
+
+
+def test_unsealed_files_on_a_host_that_held_it_were_in_reach(history):
+    entry = adopt(history, CI)
+    assert (taken(history).reply, entry in taken(history).evidence) == ("yes", True)
+
+
+def test_unsealed_files_elsewhere_are_unknown_until_a_complete_record_says_more(history):
+    adopt(history)
+    assert (taken(history).reply, taken(history).verdict) == ("unknown", "unknown")
+    history.evidence(
+        "storage", (at("24T12:00"), "north-lab/x", "GetObject", "s3://sets/old/a", []), covers=(at("1"), NOW)
+    )
+    assert taken(history).reply == "no"
+    read = history.evidence("storage", (at("24T12:30"), CI, "GetObject", "s3://sets/old/a", []))
+    assert (taken(history).reply, read in taken(history).evidence) == ("yes", True)
+
+
+def test_a_refused_read_took_nothing_and_a_stranger_is_unknown(history):
+    adopt(history)
+    history.evidence(
+        "storage", (at("24T12:30"), CI, "GetObject refused: 403", "s3://sets/old/a", []), covers=(at("1"), NOW)
+    )
+    assert taken(history).reply == "no"
+    history.evidence("storage", (at("24T12:40"), None, "GetObject", "s3://sets/old/b", []))
+    assert taken(history).reply == "unknown"

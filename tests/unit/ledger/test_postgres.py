@@ -99,9 +99,9 @@ def test_a_leader_that_is_asked_hands_over_between_two_commits(tmp_path: Path) -
         assert check_ledger(view, logs[0].verifier) == []
     with admin() as connection:
         ((epoch,),) = connection.execute(f"SELECT epoch FROM {url.rpartition('%3D')[2]}.head").fetchall()
-    assert epoch >= 2 * turns - 1, "the lead changed hands at least once in each turn"
     for log in logs:
         log.close()
+    assert epoch >= 1 + turns, "the lead changed hands at least once in each turn"
 
 
 def test_who_handed_over_looks_anew_when_it_leads_again(tmp_path: Path) -> None:

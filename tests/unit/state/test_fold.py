@@ -28,6 +28,7 @@ HOME = {
     "inventory.recorded": "observation", "inventory.confirmed": "observation", "advisory.recorded": "advisory",
     "finding.recorded": "finding", "key.released": "key_release", "key.refused": "key_refusal",
     "decision.made": "decision", "hold.placed": "hold", "hold.lifted": "hold", "run.declared": "run",
+    "refusals.counted": "refusal_count",
     "lease.opened": "lease", "lease.ended": "lease", "grant.revoked": "revocation", "member.keyed": "member_key",
     "access.approved": "approval", "environment.retired": "retirement", "keys.rewrapped": "rewrap",
     "policy.recorded": "policy",

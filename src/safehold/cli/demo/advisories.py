@@ -76,6 +76,7 @@ ARRIVALS: Final = (
                     "version": "1.82.8",
                 },
             ],
+            "domains": ["models.litellm.cloud", "checkmarx.zone"],
             "windows": [
                 {
                     "source": "vendor, first statement",  # words: the source calls itself so

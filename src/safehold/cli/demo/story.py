@@ -15,6 +15,7 @@ import msgspec
 from safehold.broker.issue import IssuedGrant
 from safehold.cli.demo.advisories import ARRIVALS, write_advisory
 from safehold.cli.demo.environments import CLEAN, CLEAN_LITELLM, STAND_IN, Installed, install, uninstall
+from safehold.cli.demo.outside import take_evidence
 from safehold.cli.demo.records import write_slice
 from safehold.cli.demo.world import World, moment
 from safehold.containment import COURSE_WORDS, Ruling, compare, load_concern
@@ -217,6 +218,15 @@ class Story:
             case = load_case(view, _ADVISORY, self._world.clock())
         dated = [one for one in due_duties(case, judge(case), standing_duties()) if one.due is not None]
         return "; ".join(f"{one.duty.id} is due {time_words(one.due)}" for one in dated) or "no duty has a date"
+
+    def outside(self) -> None:
+        """31 March: the supplier confirms; what other systems recorded is taken in."""
+        self._world.go_to("2026-03-31T09:00:00+00:00")
+        made = take_evidence(self._world, _ADVISORY, _CI, _LAB)
+        self._tell(
+            "31 March", "the supplier confirms that it was hit; its credentials are rotated, the customer is told"
+        )
+        self._tell("", f"records of its CI, hosts, mirror, resolver and cluster are taken in ({made} entries)")
 
     def the_ruling(self) -> None:
         """April: the lab asks, suspends, and later lifts."""

@@ -62,6 +62,7 @@ def command(context: click.Context, records: Path | None, folder: Path, answers:
         story.people_and_hosts()
         story.before()
         story.the_day()
+        story.outside()
         story.the_ruling()
         _finish(session, world, story, answers, started)
     finally:

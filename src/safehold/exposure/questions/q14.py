@@ -7,6 +7,7 @@ from typing import Final
 from safehold.exposure.facts import Case
 from safehold.exposure.judgement import Judged, Judgement
 from safehold.exposure.questions.answer import Answer, Reply, Table, coverage_of, entries_of
+from safehold.exposure.unguarded import Unguarded, judge_adopted
 from safehold.exposure.verdict import VERDICT_WORDS, VERDICTS, Verdict, worst
 from safehold.exposure.words import count_words, entries_words, list_words
 
@@ -21,13 +22,16 @@ def answer(case: Case, judgement: Judgement) -> Answer:
     """*yes*: releases were exposed; *unknown*: some may have been; *no*: no way on record, and nothing unseen."""
     names = {judged.release.release: judged.release.name for judged in judgement.releases}
     pairs = sorted(judgement.pairs, key=lambda pair: (VERDICTS.index(pair.verdict), names[pair.release], pair.host))
-    rows = tuple(
+    rows: tuple[tuple[str, ...], ...] = tuple(
         (names[pair.release], pair.host, VERDICT_WORDS[pair.verdict], pair.words, entries_words(pair.entries) or "–")
         for pair in pairs
     )
     exposed, unknown = judgement.releases_with("exposed"), judgement.releases_with("unknown")
-    verdict = worst((judged.verdict for judged in judgement.releases), "not_held")
-    reply, summary = _summary(judgement, exposed, unknown, verdict)
+    unguarded = judge_adopted(case, judgement.presences)
+    rows += tuple(_adopted_row(one) for one in unguarded)
+    sealed = worst((judged.verdict for judged in judgement.releases), "not_held")
+    verdict = worst((sealed, *(one.verdict for one in unguarded)), "not_held")
+    reply, summary = _with_adopted(_summary(judgement, exposed, unknown, sealed), unguarded)
     return Answer(
         number=NUMBER,
         question=QUESTION,
@@ -35,7 +39,7 @@ def answer(case: Case, judgement: Judgement) -> Answer:
         verdict=verdict if judgement.presences or judgement.releases else "unknown",
         summary=summary,
         table=Table(("release", "host", "verdict", "by what", "evidence"), rows),
-        evidence=entries_of(*(judged.entries for judged in (*exposed, *unknown))),
+        evidence=entries_of(*(one.entries for one in (*exposed, *unknown)), *(one.entries for one in unguarded)),
         coverage=coverage_of(case, judgement)
         + " Key releases are complete: no key leaves without an entry. Copies made outside are not in the ledger."
         + (
@@ -43,6 +47,23 @@ def answer(case: Case, judgement: Judgement) -> Answer:
         ),
         fallback=FALLBACK,
     )
+
+
+def _adopted_row(one: Unguarded) -> tuple[str, ...]:
+    adopted = one.adopted
+    name = f"{adopted.dataset} (unsealed: {count_words(adopted.files, 'file')} at {adopted.location})"
+    return (name, adopted.host or "–", VERDICT_WORDS[one.verdict], one.words, entries_words(one.entries))
+
+
+def _with_adopted(said: tuple[Reply, str], unguarded: tuple[Unguarded, ...]) -> tuple[Reply, str]:
+    """The answer with data that no key guards: it can only make it worse."""
+    reply, summary = said
+    taken = [one.adopted.dataset for one in unguarded if one.verdict == "exposed"]
+    unclear = [one.adopted.dataset for one in unguarded if one.verdict == "unknown"]
+    summary += f" Unsealed data in reach: {list_words(taken)}." if taken else ""
+    summary += f" Of unsealed data of {list_words(unclear)} it is not known." if unclear else ""
+    worse: Reply = "yes" if taken else "unknown" if unclear and reply == "no" else reply
+    return worse, summary
 
 
 def _summary(

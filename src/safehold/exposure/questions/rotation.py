@@ -115,7 +115,7 @@ def _grants(case: Case, presence: Presence, book: _Book) -> list[Life]:
                 continue
             time, span = touched[0]
             start = max(time.start, span.start)
-            uses = tuple(use for use in book.uses.get(grant.grant, ()) if use[0] >= start)
+            uses = tuple(use for use in book.uses.get(grant.grant, ()) if start <= use[0] <= time.end)
             hold = time.hold
             ends = [hold.placed_idx] if hold else [] if grant.revoked is None else [grant.revoked]
             lives[grant.grant] = Life(
