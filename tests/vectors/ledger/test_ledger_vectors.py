@@ -59,7 +59,8 @@ def _outcome(name: str, case: dict[str, Any]) -> str:
 
 def test_the_files_are_what_the_generator_makes() -> None:
     made = render()
-    assert {path.name for path in VECTORS.iterdir()} == set(made)
+    # What another implementation wrote is read in test_another_writer and made by nobody here.
+    assert {path.name for path in VECTORS.iterdir()} - {"another-writer.json"} == set(made)
     for name, content in made.items():
         assert (VECTORS / name).read_text(encoding="utf-8") == content, (
             f"run: python -m tools.vectors_ledger --write ({name})"
