@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -81,7 +82,7 @@ def read_evidence(form: EvidenceFormat, data: bytes, reading: Reading) -> ReadEv
 def _plain(data: bytes) -> bytes:
     try:
         plain = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_FILE_BYTES + 1) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputInvalid("exposure.evidence_form", "the file is not whole: it cannot be unpacked") from error
     if len(plain) > MAX_FILE_BYTES:
         raise InputInvalid(
