@@ -184,7 +184,7 @@ def test_sessions_ended_at_random(place: _Place) -> None:
         nonlocal endings
         chance = random.Random()
         with admin() as connection:
-            while not stop.wait(chance.random() * 0.04):
+            while not stop.wait(chance.random() * 0.12):
                 ended = connection.execute(
                     "SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
                     " WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()"

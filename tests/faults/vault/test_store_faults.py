@@ -199,7 +199,7 @@ def test_a_full_disk_under_a_folder(sealed: Sealed, tmp_path: Path) -> None:
 
 def test_a_publisher_into_a_folder_killed_at_each_step(sealed: Sealed, tmp_path: Path) -> None:
     """Killed for real before each rename, link and sync: nothing or the whole, and the next run ends it."""
-    for deadly in range(1, 60):
+    for deadly in range(1, 150):
         store = fresh_store("folder", tmp_path / str(deadly))
         child = os.fork()
         if child == 0:
