@@ -171,7 +171,7 @@ def find_dataset_party(view: View, dataset: DatasetId) -> PartyId | None:
 
 _RELEASE_COLUMNS = (
     'release, dataset, version, party, "rows", size, parts, groups, idx, t,'
-    " (SELECT r.idx FROM retired AS r WHERE r.release = release.release)"
+    " (SELECT r.idx FROM retired AS r WHERE r.release = release.release) AS retired_idx"
 )
 
 

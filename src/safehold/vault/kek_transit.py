@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import http.client
+import re
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ _KEY_BYTES: Final = 32
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _MAX_ANSWER: Final = 16 * 1024 * 1024
 _MOST: Final = 1000
+_CIPHERTEXT: Final = re.compile(r"vault:v[1-9][0-9]*:[A-Za-z0-9+/]+={0,2}")
+"""One text for one ciphertext: the server also takes others, such as version 0 for the first."""
 _SECONDS: Final = 10.0
 
 
@@ -84,6 +87,8 @@ class TransitKek:
                 texts = [one.decode("ascii") for one in some]
             except UnicodeDecodeError as error:
                 raise _not_ours(self.id) from error
+            if not all(map(_CIPHERTEXT.fullmatch, texts)):
+                raise _not_ours(self.id)
             answer = self._post("decrypt", {"batch_input": [{"ciphertext": text} for text in texts]})
             results = answer.get("data", {}).get("batch_results") or []
             if len(results) != len(some):
