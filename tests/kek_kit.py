@@ -65,6 +65,13 @@ def _token() -> str:
     return module
 
 
+def token_with_key(key: str) -> str:
+    """The library of a token that has this key, under the PIN 1234; or skip."""
+    module = _token()
+    make_token_key(Pkcs11Address(module=module, token="safehold", key=key), lambda: "1234")
+    return module
+
+
 def _token_kek(name: str) -> Pkcs11Kek:
     address = Pkcs11Address(module=_token(), token="safehold", key=f"{name}-{secrets.token_hex(4)}")
     make_token_key(address, lambda: "1234")

@@ -27,6 +27,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ from safehold.ledger.segments.seal import Segments
 from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Entry, Store, View
 from safehold.ledger.witnessed import WitnessedSizes
-from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
+from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
 from safehold.registry import People, Registry
@@ -72,6 +73,7 @@ __all__ = ["Home", "HomeFactory", "system_clock"]
 _FORM: Final = "safehold-home-v1"
 _FOLLOWER_FORM: Final = "safehold-follower-v1"
 _HOME_FILE: Final = "home.json"
+_LEND_AGAIN: Final = 5.0
 
 
 class _HomeFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,6 +111,21 @@ class Home:
         self.people = People(path / "people.json", _read_secret(path / "keys" / "people"))
         self.segments = Segments(self.log, path / "segments", sealed_segments, clock, self._by)
         self._key_store: KeyStore | None = None
+        self._ending = threading.Event()
+        if file.store is not None and not self.follows:
+            threading.Thread(target=self._lend, name="lend", daemon=True).start()
+
+    def _lend(self) -> None:
+        """Hand the ledger's lead over to another process that asks for it, between two commits (ADR 0011).
+
+        Every process does so, a command too: one that waits for something else, such as the answer of a broker that waits
+        for the lead, would else hold it all the time.
+        """
+        while not self._ending.is_set():
+            try:
+                self.log.keep_lead_for_others(self._ending)
+            except SafeholdError:
+                self._ending.wait(_LEND_AGAIN)
 
     def grant_key(self) -> GrantKey:
         """The key that signs grants."""
@@ -202,6 +219,7 @@ class Home:
 
     def close(self) -> None:
         """Release all files."""
+        self._ending.set()
         self.log.close()
         self.witnessed.close()
         if self._key_store is not None:

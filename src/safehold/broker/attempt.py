@@ -99,7 +99,7 @@ def guarded(attempt: Attempt) -> Iterator[None]:
     except StorageFailed as error:
         if attempt.step <= 8:
             raise
-        attempt.deny(Denial(attempt.step, "broker.internal", "the keys could not be read", "ask again"), error)
+        attempt.deny(_unreadable(attempt.step, error), error)
     except SafeholdError as error:
         attempt.deny(Denial(attempt.step, error.code, error.message, error.hint), error)
     except Exception as error:  # noqa: BLE001 - refuses: the unexpected denies like everything else
@@ -127,3 +127,15 @@ def refusal(attempt: Attempt, denial: Denial, now: int, by: KeyId) -> Statement:
 def _plain(text: str) -> str:
     """One line in bounds: a reason may quote what the asker sent, and people read it in terminals and pages."""
     return "".join(character if character.isprintable() else "?" for character in text[:1000])
+
+
+def _unreadable(step: int, error: Exception) -> Denial:
+    """Why keys cannot be had: told apart where the fault is the key server's, for then asking again later helps."""
+    if isinstance(error, StorageFailed) and error.code.startswith("vault.kek_"):
+        return Denial(
+            step,
+            "broker.keys_unavailable",
+            "the service that guards the keys does not answer, or does not know this broker",
+            "nothing is wrong with your grant or your host: ask again later; the broker's operator looks at that service",
+        )
+    return Denial(step, "broker.internal", "the keys could not be read", "ask again")

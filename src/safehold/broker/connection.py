@@ -264,6 +264,13 @@ class _Broker:
         try:
             if connection.sock is None:
                 connection.connect()
+        except ssl.SSLCertVerificationError as error:  # asking again would get the same certificate
+            connection.close()
+            raise VerificationFailed(
+                "broker.certificate",
+                f"{self._parts.netloc} does not prove to be the broker: {error.verify_message}",
+                "name the certificate that signed its own: --broker-ca FILE, or trust=FILE; or correct the address",
+            ) from error
         except OSError as error:
             connection.close()
             raise _unreachable(f"{self._parts.netloc}: {type(error).__name__}: {error}") from error

@@ -49,6 +49,7 @@ _FORMS: Final[dict[str, OutputFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl",
 @click.option("--member", type=MEMBER, help="Who opens it.")
 @click.option("--key", type=click.Path(path_type=Path), help="The host's key; a .pub file: ssh-agent signs with it.")
 @click.option("--broker", "urls", multiple=True, metavar="URL", help="Ask a served broker; may be repeated.")
+@click.option("--broker-ca", type=click.Path(path_type=Path), help="Whose signature its certificate must bear, PEM.")
 @click.option(
     "--member-key", type=click.Path(path_type=Path), help="The member's private key, where the policy asks for it."
 )
@@ -65,6 +66,7 @@ def command(
     member_key: Path | None,
     key: Path | None,
     urls: tuple[str, ...],
+    broker_ca: Path | None,
 ) -> None:
     """Open RELEASE (PARTY/DATASET@VERSION, or where it lies: s3://BUCKET/PREFIX/PARTY/DATASET/VERSION) into a new file.
 
@@ -91,7 +93,11 @@ def command(
         )
         by_host = request_signer(session, home, host, key)
         signer = Signers(by_host, SigningKey.load(member_key) if member_key else None)
-        broker = ending.enter_context(Connection(urls, signer)) if urls else home.broker(session.read_passphrase)
+        broker = (
+            ending.enter_context(Connection(urls, signer, trust=broker_ca))
+            if urls
+            else home.broker(session.read_passphrase)
+        )
         # Fetched before the broker is asked: a release that cannot be had must not cost a key release on record.
         with fetched_folder(session, home, found, list(order.groups), out) as folder:
             opening = open_with_broker(folder, order, broker, signer, home.clock)

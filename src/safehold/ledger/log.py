@@ -58,7 +58,7 @@ __all__ = ["Draft", "Log", "Proposal", "tile_reader"]
 
 
 _REMEMBERED_TILES: Final = 64
-_LISTEN_SECONDS: Final = 0.5
+_LISTEN_SECONDS: Final = 0.1
 
 
 class Log:

@@ -191,7 +191,10 @@ class PostgresStore:
                 if self._asked is None or self._asked.closed:
                     self._asked = connect(self._url)
                     self._asked.execute(f"LISTEN {self._asking}")
-                return any(True for _ in self._asked.notifies(timeout=timeout, stop_after=1))
+                # What this store asked for itself, before it led, comes here too, and is nobody's wish by now.
+                writer = self._writer
+                own = None if writer is None or writer.closed else writer.info.backend_pid
+                return any(note.pid != own for note in self._asked.notifies(timeout=timeout, stop_after=1))
             except psycopg.Error as error:
                 close_session(self._asked)
                 self._asked = None

@@ -112,7 +112,8 @@ class TransitKek:
             for fresh in (False, True):
                 try:
                     status, answer = self._send(path, data, fresh=fresh)
-                    break
+                    if fresh or status != http.client.FORBIDDEN:
+                        break  # else the token may have been renewed since this connection read it: once more
                 except (OSError, http.client.HTTPException) as error:
                     self._drop()
                     if fresh:

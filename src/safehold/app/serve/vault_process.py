@@ -157,7 +157,6 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.end())
         threading.Thread(target=_watch_input, args=(server,), name="input", daemon=True).start()
-        threading.Thread(target=_lend, args=(home, server.ending), name="lend", daemon=True).start()
         sys.setswitchinterval(0.001)  # frames are short: a thread that returns from the disk must not wait 5 ms
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -166,15 +165,6 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
     finally:
         home.close()
     return 0
-
-
-def _lend(home: Home, ending: threading.Event) -> None:
-    """Hand the ledger's lead over, between two commits, to another process that asks for it (PostgreSQL alone asks)."""
-    while not ending.is_set():
-        try:
-            home.log.keep_lead_for_others(ending)
-        except SafeholdError:
-            ending.wait(_TICK_SECONDS)
 
 
 def _read_line() -> bytes:
