@@ -203,7 +203,7 @@ def _timed(what: str, act: Callable[[], Any], times: int = 3) -> tuple[float, An
 
 def _figures(site: Path) -> tuple[float, float]:
     """The agent's own figures; returns seconds of a remembered glance and of a look."""
-    folder, memory, seen = os.fsencode(site), agent.Memory(), dict[bytes, Any]()
+    folder, memory, seen = os.fsencode(site), agent.Memory(), dict[str, Any]()
     _timed("full hash, nothing remembered", lambda: agent.sweep(folder), times=2)
     contents = agent.sweep(folder, memory)
     _timed("lists and hooks, nothing remembered", lambda: agent.glance(folder), times=5)
