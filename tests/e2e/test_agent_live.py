@@ -130,26 +130,26 @@ def _kill(server: Running) -> None:
 def test_it_runs_on_while_the_broker_is_away_and_catches_up_in_order(desk: Desk, hosted: Hosted) -> None:
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    more = ("--every", "0.05", "--confirm-every", "0", "--glance-every", "0")
-    with running(desk, "--listen", f"127.0.0.1:{port}") as server:
-        with subprocess.Popen(hosted.command("run", url, *more), stdout=subprocess.PIPE, text=True) as process:
-            try:
-                _until(lambda: bool(hosted.entries), process)
-                _kill(server)
-                for number in range(3):
-                    before = hosted.waiting
-                    hosted.environment.write(f"later_{number}.py", f"B = {number}\n")
-                    _until(lambda before=before: hosted.waiting > before + 1, process)
-                with running(desk, "--listen", f"127.0.0.1:{port}"):
-                    _until(lambda: len({one.inventory for one in hosted.entries}) >= 4, process)
-                    _until(lambda: hosted.waiting <= 1, process)
-                    process.terminate()
-                    rounds = [json.loads(line) for line in process.stdout or ()]
-                    assert process.wait(60) == 0
-                    done = subprocess.run(hosted.command("once", url), check=True, capture_output=True, text=True)
-                    assert json.loads(done.stdout)["waiting"] == 0
-            finally:
-                process.kill()
+    command = hosted.command("run", url, "--every", "0.05", "--confirm-every", "0", "--glance-every", "0")
+    serving = lambda: running(desk, "--listen", f"127.0.0.1:{port}")  # noqa: E731 - it is what is done twice
+    with serving() as server, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            _until(lambda: bool(hosted.entries), process)
+            _kill(server)
+            for number in range(3):
+                before = hosted.waiting
+                hosted.environment.write(f"later_{number}.py", f"B = {number}\n")
+                _until(lambda before=before: hosted.waiting > before + 1, process)
+            with serving():
+                _until(lambda: len({one.inventory for one in hosted.entries}) >= 4, process)
+                _until(lambda: hosted.waiting <= 1, process)
+                process.terminate()
+                rounds = [json.loads(line) for line in process.stdout or ()]
+                assert process.wait(60) == 0
+                done = subprocess.run(hosted.command("once", url), check=True, capture_output=True, text=True)
+                assert json.loads(done.stdout)["waiting"] == 0
+        finally:
+            process.kill()
     assert any(one["waiting"] for one in rounds)
     hosted.check_whole()
     confirmed = [one for one in hosted.entries if isinstance(one, InventoryConfirmed)]

@@ -126,6 +126,32 @@ def test_a_list_of_an_image_is_an_inventory_of_its_host(desk: Desk, tmp_path: Pa
     )
 
 
+def test_an_environment_that_is_gone_is_retired_and_back_when_it_reports_again(desk: Desk, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv")
+    environment.install("quiet-tool", "1.0", {"quiet.py": ""})
+    record = ("inventory", "record", HOST, "--environment", environment.root, "--name", "old")
+    desk(*record)
+    desk("advisory", "add", _write(tmp_path / "a.json", BAD))
+    held = desk.json("exposure", "MAL-2026-9001")
+    retire = ("inventory", "retire", HOST, "old", "--reason", "the folder was removed")
+    planned = desk.json(*retire, "--dry-run")
+    assert (planned["entry"], planned["findings"]) == (None, ["MAL-2026-9001: quiet-tool 1.0"])
+    assert [one["environment"] for one in desk.json("inventory", "show", HOST)["inventories"]] == ["old"]
+    entry = desk.json(*retire)["entry"]
+    assert desk.json("log", "show", entry)["kind"] == "environment.retired"
+    assert desk.error("inventory", "show", HOST, code=6)["code"] == "cli.no_inventory"
+    assert desk.error(*retire, code=6)["code"] == "cli.no_environment"
+    after = desk.json("exposure", "MAL-2026-9001")
+    same = [
+        [(one["host"], one["verdict"], one["held"][0]["things"]) for one in told["hosts"]] for told in (held, after)
+    ]
+    assert same[0] == same[1] == [(HOST, "held", ["quiet-tool 1.0"])], "what it held stays on record"
+    assert "yes" in str(held["answers"][0])
+    desk(*record)
+    (back,) = desk.json("inventory", "show", HOST)["inventories"]
+    assert [one["name"] for one in back["findings"]] == ["quiet-tool"]
+
+
 @pytest.mark.skipif(not INCIDENT.is_dir(), reason="the incident's records are not here")
 def test_the_record_that_names_other_versions_in_its_history_names_one(desk: Desk, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv")

@@ -9,6 +9,7 @@ import click
 
 from safehold.cli.context import Session, session_of
 from safehold.cli.inventory_drift import drift_command
+from safehold.cli.inventory_retire import retire_command
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import ENVIRONMENT, HOST, parse_moment
 from safehold.cli.output import iso_time
@@ -113,7 +114,7 @@ def _show_host(context: click.Context, host: HostId) -> None:
     with session.open_home() as home, home.log.view() as view:
         inventories = read_inventories(view, host)
     if not inventories:
-        raise NotFound("cli.no_inventory", f"{host} has never reported", "see: safehold inventory record --help")
+        raise NotFound("cli.no_inventory", f"{host} reports no environment", "see: safehold inventory record --help")
     session.out.table(
         "",
         ["environment", "last seen", "inventory", "findings"],
@@ -148,3 +149,4 @@ def _show(session: Session, host: HostId, taken: list[TakenMessage]) -> None:
 
 
 command.add_command(drift_command)
+command.add_command(retire_command)

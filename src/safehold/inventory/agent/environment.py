@@ -102,7 +102,8 @@ _CUSTOM = ("sitecustomize", "usercustomize", "../")
 def _met(site: int, name: str, fresh: dict[str, _Remembered]) -> list[dict[str, Any]]:
     """What one name of the site folder is: a distribution, a hook, or nothing; remembered by the stat of what was read."""
     raw_name = os.fsencode(name)
-    wheres, limit = (name,), METADATA_BYTES + 1
+    wheres: tuple[str, ...] = (name,)
+    limit = METADATA_BYTES + 1
     if name.endswith(".dist-info"):
         wheres, limit = (name + "/METADATA",), _HEAD_BYTES
     elif name.endswith(".egg-info"):
