@@ -20,7 +20,7 @@ from safehold.inventory.agent.base import (
     REPORT_FORMAT,
     AgentError,
     canonical,
-    contents_bytes,
+    contents_blocks,
     contents_digest,
     load_json,
 )
@@ -57,13 +57,16 @@ def advance(state: dict[str, Any], inventory: str, observed: int, every: int) ->
     return told, not same, state
 
 
-def _encoded(message: dict[str, Any]) -> bytes:
+def _encoded(message: dict[str, Any]) -> bytes | bytearray:
     """The canonical bytes of a message, its contents put in as they were made for their digest."""
     if "contents" not in message:
         return canonical(message)
     mark = b'"contents":'
     head, tail = canonical(dict(message, contents=0)).split(mark + b"0", 1)
-    return head + mark + contents_bytes(message["contents"]) + tail
+    data = bytearray(head + mark)
+    for block in contents_blocks(message["contents"]):
+        data += block
+    return data + tail
 
 
 class Spool:
@@ -133,7 +136,7 @@ class Spool:
         base.write_durable(path, data)
 
 
-def _signature(data: bytes, key: str) -> bytes:
+def _signature(data: bytes | bytearray, key: str) -> bytes:
     command = ["ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", key]
     # No prompt, and no PATH of the caller's: an active environment could bring an ssh-keygen of its own.
     known = {"PATH": os.defpath, "SSH_ASKPASS_REQUIRE": "never", "SSH_AUTH_SOCK": os.getenv("SSH_AUTH_SOCK", "")}
