@@ -78,8 +78,8 @@ def _record(
 def _import(context: click.Context, host: HostId, spool: Path, key: Path | None, name: str, at: str | None) -> None:
     """Record the messages of an agent's spool folder, in their order. Those that are here already are skipped.
 
-    A file instead of a folder is a list of packages, for an image or a machine without an agent: CycloneDX, SPDX 2 or
-    Syft JSON. What such a list does not hold (hooks, unowned files, caches) stays unknown.
+    A file instead of a folder is a list of packages, for an image or a machine without an agent: CycloneDX, SPDX 2
+    or 3, or Syft JSON. What such a list does not hold (hooks, unowned files, caches) stays unknown.
     """
     session = session_of(context)
     if spool.is_file():
