@@ -54,7 +54,7 @@ class Hosted:
         """One round in this process, a minute later."""
         self.at += MINUTE
         named = (os.fsencode(self.environment.root),)
-        wish = RoundWish(self.host, str(self.folder / "spool"), str(self.key), named, root=b"/nowhere")
+        wish = RoundWish(self.host, str(self.folder / "spool"), str(self.key), named, root=b"/nowhere", confirm_every=1)
         return Rounds(wish._replace(**changed), lambda: self.at, Door(url) if url else None).once()
 
     def command(self, verb: str, url: str, *more: Any, key: Path | None = None) -> list[str]:

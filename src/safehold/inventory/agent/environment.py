@@ -186,6 +186,8 @@ def sweep(folder: bytes, memory: Memory | None = None, wish: Wish | None = None)
     site = Site(*find_site(folder), memory, wish or Wish())
     if interpreter(folder)["system_packages"]:
         site.skip(b"pyvenv.cfg", "system-packages")
+    if os.path.isdir(site.root + b"/conda-meta"):
+        site.skip(b"../conda-meta", "conda-packages")  # what conda put there beside Python's distributions
     contents = site.sweep()
     memory.replace(site.fresh)
     memory.extras, memory.pending = tuple(sorted(site.extras)), site.pending

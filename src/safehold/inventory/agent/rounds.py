@@ -34,7 +34,7 @@ _FAILURES = (AgentError, OSError, ValueError, subprocess.SubprocessError)
 
 
 class RoundWish(NamedTuple):
-    """What a round does. ``environments`` none: find them all. ``every`` of confirmations in seconds."""
+    """What a round does. ``environments`` none: find them all. ``confirm_every`` is in µs."""
 
     host: str
     spool: str
@@ -43,7 +43,7 @@ class RoundWish(NamedTuple):
     roots: tuple[bytes, ...] = ()
     host_wish: HostWish = HostWish()
     root: bytes = b""
-    confirm_every: int = 600
+    confirm_every: int = 600_000_000
     wish: Wish = Wish()
     spool_limit: int = MAX_WAITING_BYTES
 
