@@ -116,10 +116,12 @@ def _spdx_graph(elements: list[Any]) -> Iterator[_Found]:
         more = [
             found.get("identifier")
             for found in one.get("externalIdentifier") or []
-            if found.get("externalIdentifierType") == "packageUrl"
+            if isinstance(found, dict) and found.get("externalIdentifierType") == "packageUrl"  # or a node's name
         ]
         hashes = [
-            found.get("hashValue") for found in one.get("verifiedUsing") or [] if found.get("algorithm") == "sha256"
+            found.get("hashValue")
+            for found in one.get("verifiedUsing") or []
+            if isinstance(found, dict) and found.get("algorithm") == "sha256"
         ]
         yield _Found(str(one.get("software_packageUrl") or next(iter(more), "") or ""), _hash(hashes), "")
 

@@ -49,7 +49,7 @@ SPDX_3 = {
             {"type": "ExternalIdentifier", "externalIdentifierType": "cpe23", "identifier": "cpe:2.3:a:x"},
             {"type": "ExternalIdentifier", "externalIdentifierType": "packageUrl",
              "identifier": "pkg:npm/%40scope/left@1.0.0"}]},
-        {"type": "software_Package", "name": "unnamed"},
+        {"type": "software_Package", "name": "unnamed", "verifiedUsing": ["_:hash1"], "externalIdentifier": ["_:id1"]},
         {"type": "software_File", "name": "a.py"},
     ],
 }  # fmt: skip
