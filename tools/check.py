@@ -9,7 +9,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tools import changelog, command_reference, committed, edges, error_reference, exports, rooms, sizes, words
+from tools import (
+    changelog,
+    command_reference,
+    committed,
+    edges,
+    error_reference,
+    exports,
+    own_environment,
+    rooms,
+    sizes,
+    words,
+)
 from tools.source import Finding
 
 __all__ = ["OWN", "PROGRAMS", "main"]
@@ -36,6 +47,7 @@ OWN: dict[str, Callable[[Path], list[Finding]]] = {
     "words": words.find,
     "committed files": committed.find,
     "changelog": changelog.find,
+    "own environment": own_environment.find,
 }
 """The house's own checks."""
 

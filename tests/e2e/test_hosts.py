@@ -126,6 +126,77 @@ def test_a_list_of_an_image_is_an_inventory_of_its_host(desk: Desk, tmp_path: Pa
     )
 
 
+def test_an_environment_that_is_gone_is_retired_and_back_when_it_reports_again(desk: Desk, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv")
+    environment.install("quiet-tool", "1.0", {"quiet.py": ""})
+    record = ("inventory", "record", HOST, "--environment", environment.root, "--name", "old")
+    desk(*record)
+    desk("advisory", "add", _write(tmp_path / "a.json", BAD))
+    held = desk.json("exposure", "MAL-2026-9001")
+    retire = ("inventory", "retire", HOST, "old", "--reason", "the folder was removed")
+    planned = desk.json(*retire, "--dry-run")
+    assert (planned["entry"], planned["findings"]) == (None, ["MAL-2026-9001: quiet-tool 1.0"])
+    assert [one["environment"] for one in desk.json("inventory", "show", HOST)["inventories"]] == ["old"]
+    entry = desk.json(*retire)["entry"]
+    assert desk.json("log", "show", entry)["kind"] == "environment.retired"
+    assert desk.error("inventory", "show", HOST, code=6)["code"] == "cli.no_inventory"
+    assert desk.error(*retire, code=6)["code"] == "cli.no_environment"
+    after = desk.json("exposure", "MAL-2026-9001")
+    same = [
+        [(one["host"], one["verdict"], one["held"][0]["things"]) for one in told["hosts"]] for told in (held, after)
+    ]
+    assert same[0] == same[1] == [(HOST, "held", ["quiet-tool 1.0"])], "what it held stays on record"
+    assert "yes" in str(held["answers"][0])
+    desk(*record)
+    (back,) = desk.json("inventory", "show", HOST)["inventories"]
+    assert [one["name"] for one in back["findings"]] == ["quiet-tool"]
+
+
+def test_a_text_that_changes_while_modified_stays_is_a_version_and_shown_beside_the_claims(
+    desk: Desk, tmp_path: Path
+) -> None:
+    window = {"source": "one source", "from": "2026-03-24T10:39:00Z", "to": "2026-03-24T11:19:00Z"}
+    plain = BAD | {"modified": "2026-03-24T22:41:32Z", "details": "It lists 1.0;\nthe text says 1.0.1."}
+    desk("advisory", "add", _write(tmp_path / "a.json", plain))
+    changed = _write(tmp_path / "a.json", plain | {"details": "Another text.\x1b[2J"})
+    (row,) = desk.json("advisory", "add", changed)["advisories"]
+    assert row["changes"][0].startswith("~ its text is another")
+    told = desk.json("advisory", "show", "MAL-2026-9001")
+    first, second = told["versions"]
+    assert first["modified"] == second["modified"]
+    assert first["document"] != second["document"]
+    assert first["first_seen"] <= second["first_seen"]
+    assert told["claims"] == ["PyPI quiet-tool 1.0"]
+    assert told["text"] == "Another text.\\x1b[2J"
+    said = desk("advisory", "show", "MAL-2026-9001").out
+    assert "claim: PyPI quiet-tool 1.0" in said
+    assert "text: Another text." in said
+    desk("advisory", "add", _write(tmp_path / "signs.json", {"paths": ["/x"], "windows": [window]}))
+    claims = desk.json("advisory", "show", "signs")["claims"]
+    assert "window by one source: 2026-03-24T10:39:00+00:00 – 2026-03-24T11:19:00+00:00" in claims
+
+
+@pytest.mark.skipif(not INCIDENT.is_dir(), reason="the incident's records are not here")
+def test_all_records_of_the_incident_by_the_command_line(desk: Desk, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv")
+    environment.install("litellm", "1.82.8", {"litellm/stand_in.py": ""})
+    _once(desk, environment, tmp_path)
+    told = desk.json("advisory", "add", INCIDENT)
+    assert told["failed"] == []
+    assert len(told["advisories"]) == len(list(INCIDENT.glob("*.json"))) == 6
+    found = {row["advisory"] for row in told["advisories"] if row["findings"]}
+    assert found == {"GHSA-5mg7-485q-xm76", "MAL-2026-2144", "PYSEC-2026-2", "litellm-indicators"}, "no trap, no telnyx"
+    again = desk.json("advisory", "add", INCIDENT)["advisories"]
+    assert all(row["known"] for row in again)
+    shown = desk.json("advisory", "show", "litellm-indicators")
+    windows = [line for line in shown["claims"] if line.startswith("window by")]
+    assert len(windows) == 3, "each window keeps its source"
+    listed = {one["advisory"]: one for one in desk.json("advisory", "list")["advisories"]}
+    assert listed["MAL-2026-2144"]["first_seen"] > listed["MAL-2026-2144"]["published"], "published is not first seen"
+    text = desk.json("advisory", "show", "PYSEC-2026-2")["text"]
+    assert "1.82.8 adds a start-up file" in text, "the text stands beside the range"
+
+
 @pytest.mark.skipif(not INCIDENT.is_dir(), reason="the incident's records are not here")
 def test_the_record_that_names_other_versions_in_its_history_names_one(desk: Desk, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv")

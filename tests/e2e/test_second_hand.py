@@ -358,7 +358,7 @@ def test_every_verb_answers_in_json(story: Story) -> None:
     assert story.desk.json("fsck")["problems"] == []
     story.desk.home = home
     _rules(story)
-    assert story.desk.json("host", "retire-environment", HOST, "main", "--reason", "removed")["entry"] > 0
+    assert story.desk.json("inventory", "retire", HOST, "main", "--reason", "removed")["entry"] > 0
     assert {path for path, _ in command_paths()} - story.desk.answered == ELSEWHERE
 
 

@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from tools import changelog, committed, edges, exports, sizes, words
+from tests.inventory_kit import Environment
+from tools import changelog, committed, edges, exports, own_environment, sizes, words
 from tools.source import parse
 
 
@@ -207,3 +208,33 @@ def test_fragments_have_a_name_and_a_form():
         ("x.fixed.md", "ledger: a"),
     ):
         assert changelog.check(name, text), (name, text)
+
+
+# --- our own environment
+
+
+@pytest.mark.parametrize(
+    ("plant", "said_of_it"),
+    [
+        (lambda made: made.write("own.pth", "import sys\n"), "own.pth:1: is read at every start of Python"),
+        (lambda made: made.write("quiet.py", "B = 1\n"), "quiet.py:1: is not as its distribution delivered it"),
+        (lambda made: (made.site / "quiet.py").unlink(), "quiet.py:1: of quiet-tool is missing"),
+        (lambda made: made.write("more.py", ""), "more.py:1: belongs to no distribution"),
+        (lambda made: made.write("loose.pyc", b"x" * 20), "loose.pyc:1: is compiled code that cannot be trusted"),
+        (lambda made: (made.site / "a.py").symlink_to("quiet.py"), "a.py:1: was not looked at: symbolic-link"),
+        (lambda made: made.install("other", "1"), "other-1.dist-info:1: other 1 is not what requirements/ lock"),
+    ],
+)
+def test_our_own_environment_holds_what_is_locked_and_nothing_else(tmp_path, plant, said_of_it):
+    made = Environment(tmp_path / "venv")
+    made.install("quiet-tool", "1.0", {"quiet.py": "A = 1\n"})
+    made.write("safehold-src.pth", "/somewhere/src\n")
+    assert own_environment.judge(made.sweep(), {("quiet-tool", "1.0")}) == []
+    plant(made)
+    found = [str(one) for one in own_environment.judge(made.sweep(), {("quiet-tool", "1.0")})]
+    assert any(said_of_it in one for one in found), found
+
+
+def test_an_environment_that_is_not_there_is_not_clean(tmp_path):
+    (one,) = own_environment.find(tmp_path)
+    assert "is unknown" in one.what

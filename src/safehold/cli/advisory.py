@@ -11,11 +11,15 @@ from safehold.cli.advisory_sync import bundle_command, recorded_with_changes, sy
 from safehold.cli.context import session_of
 from safehold.cli.kinds import ADVISORY
 from safehold.cli.output import iso_time
+from safehold.inventory import agent
 from safehold.inventory.advisories import read_advisories
+from safehold.inventory.changes import claim_lines
 from safehold.model.errors import NotFound, SafeholdError
 from safehold.model.ids import AdvisoryId
 
 __all__ = ["command"]
+
+_TEXT_LINES = 60
 
 
 @click.group("advisory")
@@ -92,20 +96,32 @@ def _list(context: click.Context) -> None:
 @click.argument("advisory", type=ADVISORY)
 @click.pass_context
 def _show(context: click.Context, advisory: AdvisoryId) -> None:
-    """Every version of an advisory: when we first saw it, what it said."""
+    """Every version of an advisory: when we first saw it. Of the newest: its claims, and its text beside them.
+
+    Structured claims can be wrong: read the text, too.
+    """
     session = session_of(context)
-    with session.open_home() as home, home.log.view() as view:
-        sql = "SELECT idx, first_seen, published, modified, document, summary, withdrawn FROM advisory WHERE advisory = ? ORDER BY idx"
-        rows = view.rows(sql, advisory)
+    with session.open_home() as home:
+        with home.log.view() as view:
+            sql = "SELECT idx, first_seen, published, modified, document, summary, withdrawn FROM advisory WHERE advisory = ? ORDER BY idx"
+            rows = view.rows(sql, advisory)
+        newest = home.intake.newest_document(advisory) if rows else None
     if not rows:
         raise NotFound("cli.no_advisory", f"{advisory} is not known here", "take it in: safehold advisory add FILE")
     names = ("entry", "first_seen", "published", "modified", "document", "summary", "withdrawn")
     shown = [
         (row[0], iso_time(row[1]), iso_time(row[2]), iso_time(row[3]), row[4], row[5], bool(row[6])) for row in rows
     ]
+    claims = claim_lines(newest) if newest else []
+    text = (
+        [agent.shown(line.encode("utf-8", "surrogatepass")) for line in newest.details.splitlines()] if newest else []
+    )
     session.out.table(advisory, names, shown)
-    if session.json:
-        session.out.result({"advisory": advisory, "versions": [dict(zip(names, row, strict=True)) for row in shown]})
+    versions = [dict(zip(names, row, strict=True)) for row in shown]
+    told = {"claims": claims, "notes": newest.notes if newest else (), "text": "\n".join(text)}
+    lines = [*(f"claim: {line}" for line in claims), *(f"note: {line}" for line in told["notes"])]
+    lines += [f"text: {line}" for line in text[:_TEXT_LINES]] or ["text: none was given"]
+    session.out.result({"advisory": advisory, "versions": versions} | told, lines)
 
 
 command.add_command(trust_command)

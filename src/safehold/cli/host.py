@@ -1,4 +1,4 @@
-"""``safehold host``: register and list machines, retire environments that are gone."""
+"""``safehold host``: register and list machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from safehold.cli.context import session_of
 from safehold.cli.keys import read_public_key
-from safehold.cli.kinds import ENVIRONMENT, HOST
+from safehold.cli.kinds import HOST
 from safehold.cli.output import iso_time
 from safehold.model.ids import HostId
 from safehold.state.standing import list_hosts, read_inventories
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 @click.group("host")
 def command() -> None:
-    """Register and list hosts; retire environments that are gone."""
+    """Register and list hosts."""
 
 
 @command.command("add", epilog="Example: safehold host add quill-works/ci-1 --key ci-1.pub --every 60")
@@ -37,28 +37,6 @@ def _add(context: click.Context, host: HostId, key: Path | None, every: int) -> 
     session.out.result(
         {"host": host, "key": public.key_id, "expected_every": every, "entry": entry.index},
         [f"Registered host {host}, key {public.key_id} (entry {entry.index})."],
-    )
-
-
-@command.command(
-    "retire-environment",
-    epilog="Example: safehold host retire-environment quill-works/ci-1 old-venv --reason 'removed'",
-)
-@click.argument("host", type=HOST)
-@click.argument("environment", type=ENVIRONMENT)
-@click.option("--reason", required=True, help="Why; it stands in the ledger.")
-@click.pass_context
-def _retire(context: click.Context, host: HostId, environment: str, reason: str) -> None:
-    """Say that HOST has ENVIRONMENT no more, so that its old report blocks the host no longer.
-
-    What it held stays on record for exposure. A later report of the same name counts again.
-    """
-    session = session_of(context)
-    with session.open_home() as home:
-        entry = home.registry.retire_environment(host, environment, reason)
-    session.out.result(
-        {"host": host, "environment": environment, "entry": entry.index},
-        [f"Retired {environment} of {host} (entry {entry.index})."],
     )
 
 

@@ -9,6 +9,7 @@ import click
 
 from safehold.cli.context import Session, session_of
 from safehold.cli.inventory_drift import drift_command
+from safehold.cli.inventory_retire import retire_command
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import ENVIRONMENT, HOST, parse_moment
 from safehold.cli.output import iso_time
@@ -77,8 +78,8 @@ def _record(
 def _import(context: click.Context, host: HostId, spool: Path, key: Path | None, name: str, at: str | None) -> None:
     """Record the messages of an agent's spool folder, in their order. Those that are here already are skipped.
 
-    A file instead of a folder is a list of packages, for an image or a machine without an agent: CycloneDX, SPDX 2 or
-    Syft JSON. What such a list does not hold (hooks, unowned files, caches) stays unknown.
+    A file instead of a folder is a list of packages, for an image or a machine without an agent: CycloneDX, SPDX 2
+    or 3, or Syft JSON. What such a list does not hold (hooks, unowned files, caches) stays unknown.
     """
     session = session_of(context)
     if spool.is_file():
@@ -113,7 +114,7 @@ def _show_host(context: click.Context, host: HostId) -> None:
     with session.open_home() as home, home.log.view() as view:
         inventories = read_inventories(view, host)
     if not inventories:
-        raise NotFound("cli.no_inventory", f"{host} has never reported", "see: safehold inventory record --help")
+        raise NotFound("cli.no_inventory", f"{host} reports no environment", "see: safehold inventory record --help")
     session.out.table(
         "",
         ["environment", "last seen", "inventory", "findings"],
@@ -148,3 +149,4 @@ def _show(session: Session, host: HostId, taken: list[TakenMessage]) -> None:
 
 
 command.add_command(drift_command)
+command.add_command(retire_command)

@@ -2,7 +2,8 @@
 
 What such a list names becomes distributions (PyPI) and packages (all else), with the hashes that it gives. It names no
 start-up hooks, no unowned files and no traces, and nobody knows whether it was complete: that is ``skipped``, so that it
-is never taken for a sweep. Formats: CycloneDX 1.x JSON, SPDX 2.x JSON, Syft's own JSON.
+is never taken for a sweep; a list in which nothing can be read is refused. Formats: CycloneDX 1.x JSON, SPDX 2.x JSON,
+SPDX 3.0 JSON-LD, Syft's own JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class _Found(NamedTuple):
 def listed_message(data: bytes, host: HostId, environment: str, observed: int) -> bytes:
     """The message of a list, in the agent's form; ``observed`` (µs UTC): when the list was made.
 
-    Raises ``InputInvalid`` (``inventory.list_size``, ``inventory.list_form``).
+    Raises ``InputInvalid`` (``inventory.list_size``, ``inventory.list_form``, ``inventory.list_empty``).
     """
     if len(data) > MAX_LIST_BYTES:
         raise InputInvalid("inventory.list_size", f"a list of {len(data):,} bytes exceeds {MAX_LIST_BYTES:,}")
@@ -44,8 +45,14 @@ def listed_message(data: bytes, host: HostId, environment: str, observed: int) -
         raise InputInvalid(
             "inventory.list_form",
             f"this is no list of packages in a known form: {type(error).__name__}: {error}",
-            "give CycloneDX, SPDX 2 or Syft JSON",
+            "give CycloneDX, SPDX 2 or 3, or Syft JSON",
         ) from error
+    if not contents["distributions"] and not contents["packages"]:
+        raise InputInvalid(
+            "inventory.list_empty",
+            f"of {len(found)} things in this list none has a package URL: to record it would look clean",
+            "let the tool that makes the list write package URLs (purl)",
+        )
     said = {"clock": "given", "environment": environment, "full": False, "host": host, "observed": observed}
     message = dict(
         said,
@@ -63,12 +70,16 @@ def listed_message(data: bytes, host: HostId, environment: str, observed: int) -
 
 def _read(plain: dict[str, Any]) -> tuple[str, list[_Found]]:
     if plain.get("bomFormat") == "CycloneDX":
-        return "cyclonedx", list(_cyclonedx(plain.get("components") or [], 0))
+        subject = (plain.get("metadata") or {}).get("component") or {}
+        named = [subject] if subject.get("purl") else []
+        return "cyclonedx", list(_cyclonedx([*named, *(plain.get("components") or [])], 0))
     if str(plain.get("spdxVersion", "")).startswith("SPDX-2"):
         return "spdx", list(_spdx(plain.get("packages") or []))
+    if "@graph" in plain and "spdx.org/rdf/3" in json.dumps(plain.get("@context")):
+        return "spdx", list(_spdx_graph(plain["@graph"] or []))
     if "artifacts" in plain and "descriptor" in plain:
         return "syft", list(_syft(plain["artifacts"] or []))
-    raise ValueError("neither bomFormat, spdxVersion nor artifacts")
+    raise ValueError("neither bomFormat, spdxVersion, a graph of SPDX 3, nor artifacts")
 
 
 def _text(value: object) -> str:
@@ -92,6 +103,27 @@ def _spdx(packages: list[Any]) -> Iterator[_Found]:
             found.get("checksumValue") for found in one.get("checksums") or [] if found.get("algorithm") == "SHA256"
         ]
         yield _Found(str(next(iter(purls), "") or ""), _hash(hashes), "")
+
+
+def _spdx_graph(elements: list[Any]) -> Iterator[_Found]:
+    for one in elements:
+        if str(one.get("type") or one.get("@type")) not in (
+            "software_Package",
+            "dataset_DatasetPackage",
+            "ai_AIPackage",
+        ):
+            continue
+        more = [
+            found.get("identifier")
+            for found in one.get("externalIdentifier") or []
+            if isinstance(found, dict) and found.get("externalIdentifierType") == "packageUrl"  # or a node's name
+        ]
+        hashes = [
+            found.get("hashValue")
+            for found in one.get("verifiedUsing") or []
+            if isinstance(found, dict) and found.get("algorithm") == "sha256"
+        ]
+        yield _Found(str(one.get("software_packageUrl") or next(iter(more), "") or ""), _hash(hashes), "")
 
 
 def _syft(artifacts: list[Any]) -> Iterator[_Found]:

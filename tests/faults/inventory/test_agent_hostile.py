@@ -98,6 +98,29 @@ def test_metadata_files_that_are_fifos_or_links_do_not_stop_it(
     assert f"{folder.name}/{where}" not in paths(contents, "missing")
 
 
+def test_other_ways_into_an_environment_are_listed_or_said_to_be_unknown(environment: Environment) -> None:
+    """Latin-1 metadata, archives that Python imports from, links of old editable installs, namespace packages, conda."""
+    latin = environment.site / "caf\u00e9-1.dist-info"
+    latin.mkdir()
+    (latin / "METADATA").write_bytes("Name: caf\u00e9\nVersion: 1\n\n".encode("latin-1"))
+    environment.write("old-2.0-py3.11.egg", b"PK\x05\x06" + bytes(18))
+    environment.write("easy-install.pth", "./old-2.0-py3.11.egg\n/srv/checkout\n")
+    environment.write("linked.egg-link", "/srv/checkout\n.\n")
+    environment.write("space/part.py", "A = 1\n")
+    (environment.root / "conda-meta").mkdir()
+    contents = environment.sweep()
+    assert [(one["name"], one["record"]) for one in contents["distributions"]] == [
+        ("caf\\xe9", "absent"),
+        ("quiet-tool", "checked"),
+    ]
+    assert {
+        ("caf\u00e9-1.dist-info/RECORD", "no-record"),
+        ("easy-install.pth", "adds-folders"),
+        ("../conda-meta", "conda-packages"),
+    } <= reasons(contents)
+    assert {"old-2.0-py3.11.egg", "linked.egg-link", "space/part.py"} <= set(paths(contents, "unowned"))
+
+
 def test_a_sparse_file_of_ten_gigabytes(environment: Environment) -> None:
     with environment.write("huge.bin").open("wb") as file:
         file.truncate(10 << 30)

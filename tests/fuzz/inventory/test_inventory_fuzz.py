@@ -167,8 +167,15 @@ def test_any_marshalled_bytes(data: bytes) -> None:
 
 @settings(max_examples=150)
 @given(
-    st.sampled_from([{"bomFormat": "CycloneDX"}, {"spdxVersion": "SPDX-2.3"}, {"artifacts": [], "descriptor": {}}]),
-    st.dictionaries(st.sampled_from(["components", "packages", "artifacts"]), st.lists(JSON, max_size=3)),
+    st.sampled_from(
+        [
+            {"bomFormat": "CycloneDX"},
+            {"spdxVersion": "SPDX-2.3"},
+            {"@context": "https://spdx.org/rdf/3.0.1/spdx-context.jsonld", "@graph": []},
+            {"artifacts": [], "descriptor": {}},
+        ]
+    ),
+    st.dictionaries(st.sampled_from(["components", "packages", "@graph", "artifacts"]), st.lists(JSON, max_size=3)),
 )
 def test_any_list_of_packages(fixed: dict, members: dict) -> None:
     with contextlib.suppress(SafeholdError):

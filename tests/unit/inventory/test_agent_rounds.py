@@ -138,7 +138,7 @@ def test_memory_comes_back_from_disk_as_it_was(
 
 
 def test_a_glance_sees_lists_and_hooks(environment: Environment) -> None:
-    folder, seen = str(environment.root).encode(), dict[bytes, Any]()
+    folder, seen = str(environment.root).encode(), dict[str, Any]()
     environment.write("sitecustomize/__init__.py", "A = 1\n")
     environment.write("Old-0.3.egg-info", "Name: Old\n\n")
     for _ in range(2):
@@ -160,6 +160,34 @@ def test_a_glance_sees_lists_and_hooks(environment: Environment) -> None:
     }
     assert found["skipped"] == [{"path": "linked.pth", "reason": "unreadable"}]
     assert ("quiet_tool-0.9.dist-info", "1.0") in [(one["folder"], one["version"]) for one in found["distributions"]]
+
+
+def test_a_glance_that_remembers_sees_what_one_without_memory_sees(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safehold.inventory.agent.environment._SETTLED_NS", 0)
+    folder, seen = str(environment.root).encode(), dict[str, Any]()
+    package = environment.write("sitecustomize/__init__.py", "A = 1\n")
+    environment.write("Old-0.3.egg-info", "Name: Old\n\n")
+    hook = environment.write("a.pth", "folder\n")
+    metadata = environment.site / "quiet_tool-1.0.dist-info" / "METADATA"
+    changes = [
+        lambda: package.write_text("B = 1\n"),
+        lambda: hook.write_text("import sys\n"),
+        hook.unlink,
+        lambda: metadata.write_text("Name: quiet-tool\nVersion: 0.9\n\n"),
+        metadata.unlink,
+        lambda: environment.write("../sitecustomize.py", "A = 1\n"),
+        lambda: environment.write("sitecustomize.cpython-311-x86_64-linux-gnu.so", "x"),
+    ]
+    before = agent.glance(folder, seen)
+    assert len(seen) == 4, "all is remembered"
+    for change in changes:
+        change()
+        after = agent.glance(folder, seen)
+        assert after == agent.glance(folder)
+        assert after != before
+        before = after
 
 
 def test_a_hook_that_appears_between_rounds_starts_one(environment: Environment, tmp_path: Path) -> None:
@@ -195,7 +223,9 @@ class Broker:
                 status = outer.answers.pop(0) if outer.answers else 200
                 if status == 200:
                     outer.bodies.append(body)
-                text = b'{"type":"inventory.host_unknown"}' if status == 404 else b""
+                code = "inventory.host_unknown" if status == 404 else "inventory.other"
+                text = b"" if status == 200 else json.dumps({"code": code}).encode()
+                text = b"<h1>no such page</h1>" if status == 403 else text
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -231,13 +261,13 @@ def _numbers(broker: Broker) -> list[int]:
     return [json.loads(body["message"])["number"] for body in broker.bodies]
 
 
-@pytest.mark.parametrize("busy", [503, 500, 429, 408, 404])
+@pytest.mark.parametrize("busy", [503, 500, 429, 408, 404, 403])
 def test_what_cannot_go_now_waits_and_goes_later_in_order(tmp_path: Path, broker: Broker, busy: int) -> None:
     folder = _waiting(tmp_path, 4)
     broker.answers = [200, busy]
     told = deliver(str(folder), HOST, Door(broker.url))
     assert (told["sent"], told["waiting"], told["refused"]) == (1, 3, 0)
-    assert ("does not know this host" if busy == 404 else str(busy)) in told["why"]
+    assert {404: "does not know this host", 403: "not of a broker"}.get(busy, str(busy)) in told["why"]
     told = deliver(str(folder), HOST, Door(broker.url))
     assert (told["sent"], told["waiting"]) == (3, 0)
     assert _numbers(broker) == [1, 2, 3, 4]
@@ -262,6 +292,63 @@ def test_a_message_refused_for_good_is_kept_and_the_environment_reports_anew(tmp
     assert (folder / "refused" / "00000001.json").exists()
     assert (folder / "refused" / "00000001.sig").exists()
     assert not (folder / ".state").exists()
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "not-utf8", "no-signature", "empty-signature"])
+def test_a_torn_message_is_set_aside_and_stops_no_other(tmp_path: Path, broker: Broker, damage: str) -> None:
+    folder = _waiting(tmp_path, 3)
+    message, signature = folder / "00000002.json", folder / "00000002.sig"
+    if damage == "no-signature":
+        signature.unlink()
+    elif damage == "empty-signature":
+        signature.write_bytes(b"")
+    else:
+        message.write_bytes({"torn": message.read_bytes()[:-3], "empty": b"", "not-utf8": b'{"number":"\xff"}'}[damage])
+    told = deliver(str(folder), HOST, Door(broker.url))
+    assert (told["sent"], told["waiting"], told["refused"]) == (2, 0, 1)
+    assert _numbers(broker) == [1, 3]
+    assert (folder / "refused" / "00000002.json").exists()
+    assert not (folder / ".state").exists(), "its environment reports anew"
+
+
+def test_refused_messages_are_bounded_and_no_number_is_given_twice(
+    environment: Environment, tmp_path: Path, broker: Broker
+) -> None:
+    key = SigningKey.generate()
+    key.save(tmp_path / "key")
+    made, clock = _rounds(environment, tmp_path, Door(broker.url))
+    made.wish = made.wish._replace(key=str(tmp_path / "key"))
+    broker.answers = [400] * 100
+    for _ in range(20):
+        clock.at += MINUTE
+        assert made.once()["waiting"] == 0
+    (folder,) = (tmp_path / "spool").glob("venv*")
+    kept = sorted(path.name for path in (folder / "refused").glob("*.json"))
+    assert kept == [f"{number:08d}.json" for number in range(5, 21)]
+
+
+def test_a_full_spool_leaves_the_moment_unknown_and_what_waits_whole(environment: Environment, tmp_path: Path) -> None:
+    made, clock = _rounds(environment, tmp_path)
+    assert made.once()["failed"] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "spool").rglob("*.json")}
+    made.wish = made.wish._replace(spool_limit=sum(map(len, before.values())) // 2)
+    environment.write("new.py", "x")
+    clock.at += MINUTE
+    assert made.once()["failed"] == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "spool").rglob("*.json")} == before
+    made.wish = made.wish._replace(spool_limit=1 << 30)
+    clock.at += MINUTE
+    assert made.once()["failed"] == 0
+    old, new = _spool(tmp_path, "venv")[0], _spool(tmp_path, "venv")[-1]
+    assert old.inventory != new.inventory
+    assert new.observed == clock.at, "nothing is claimed of the minute for which there was no room"
+
+
+def test_a_named_environment_that_is_gone_stops_no_other(environment: Environment, tmp_path: Path) -> None:
+    made, _ = _rounds(environment, tmp_path)
+    made.wish = made.wish._replace(environments=(b"/nowhere", *made.wish.environments))
+    told = made.once()
+    assert (told["environments"], told["failed"], told["written"]) == (1, 1, 2)
 
 
 @pytest.mark.parametrize(

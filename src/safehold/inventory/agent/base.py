@@ -24,7 +24,7 @@ __all__ = [
     "REPORT_FORMAT",
     "AgentError",
     "canonical",
-    "contents_bytes",
+    "contents_blocks",
     "contents_digest",
     "load_json",
     "microseconds",
@@ -60,18 +60,23 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def contents_bytes(contents: dict[str, Any]) -> bytes:
-    """The canonical bytes of contents, made list by list: one large ``dumps`` takes several times their size."""
-    parts = []
+def contents_blocks(contents: dict[str, Any]) -> Iterator[bytes]:
+    """The canonical bytes of contents, item by item: one large ``dumps`` takes several times their size."""
+    before = b"{"
     for name in sorted(contents):
-        items = b",".join([canonical(item) for item in contents[name]])
-        parts.append(canonical(name) + b":[" + items + b"]")
-    return b"{" + b",".join(parts) + b"}"
+        yield before + canonical(name) + b":["
+        for place, item in enumerate(contents[name]):
+            yield b"," + canonical(item) if place else canonical(item)
+        before = b"],"
+    yield b"]}" if contents else b"{}"
 
 
 def contents_digest(contents: dict[str, Any]) -> str:
     """The inventory digest: ``sha256:`` and the hash of the canonical contents."""
-    return "sha256:" + hashlib.sha256(contents_bytes(contents)).hexdigest()
+    digest = hashlib.sha256()
+    for block in contents_blocks(contents):
+        digest.update(block)
+    return "sha256:" + digest.hexdigest()
 
 
 def shown(raw: bytes) -> str:

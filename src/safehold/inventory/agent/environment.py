@@ -16,13 +16,15 @@ import stat
 import time
 from typing import Any
 
-from safehold.inventory.agent.base import AgentError, contents_digest, normal, pack_stat, read_bytes, shown
+from safehold.inventory.agent.base import AgentError, contents_digest, normal, read_bytes, shown
 from safehold.inventory.agent.memory import Memory
 from safehold.inventory.agent.site import METADATA_BYTES, SITE_FOLDER, Site, Wish, head_fields, hook_kind, pth_lines
 
 __all__ = ["find_site", "glance", "interpreter", "look", "sweep"]
 
 _HEAD_BYTES = 4096
+_Remembered = tuple[str, tuple[int, int, int, int], Any]
+"""Of a name: the file that was read for it, that file's change and modification time, size and inode, what it said."""
 _SETTLED_NS = 2_000_000_000  # as for a sweep: what changed so lately is read again
 
 
@@ -51,7 +53,7 @@ def interpreter(folder: bytes) -> dict[str, Any]:
     return {"site": shown(os.path.relpath(site, root)), "system_packages": system == b"true", "version": shown(version)}
 
 
-def glance(folder: bytes, seen: dict[bytes, tuple[bytes, Any]] | None = None) -> dict[str, Any]:
+def glance(folder: bytes, seen: dict[str, _Remembered] | None = None) -> dict[str, Any]:
     """The distributions and the start-up hooks of an environment, by its site folder alone. Raises ``AgentError``.
 
     ``distributions``: folder, name and version as METADATA says, so that a renamed folder shows. ``hooks``: path, kind,
@@ -60,16 +62,24 @@ def glance(folder: bytes, seen: dict[bytes, tuple[bytes, Any]] | None = None) ->
     """
     site = find_site(folder)[1]
     seen = {} if seen is None else seen
-    descriptor = -1
+    descriptor, found, fresh, named, at = -1, list[Any](), dict[str, _Remembered](), seen.get, os.stat
     try:
         descriptor = os.open(site, os.O_RDONLY | os.O_DIRECTORY)
-        names = sorted(map(os.fsencode, os.listdir(descriptor)))
-        fresh: dict[bytes, tuple[bytes, Any]] = {}
-        now = time.time_ns()
-        found = [one for name in names if (one := _known(descriptor, name, (seen, fresh, now))) is not None]
-        for name in (b"../sitecustomize.py", b"../usercustomize.py"):
-            one = _known(descriptor, name, (seen, fresh, now))
-            found += [] if one is None else [one]
+        for name in (*sorted(os.listdir(descriptor)), "../sitecustomize.py", "../usercustomize.py"):
+            known = named(name)
+            if known is not None:
+                try:
+                    status = at(known[0], dir_fd=descriptor, follow_symlinks=False)
+                except OSError:
+                    known = None
+                else:
+                    if (status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino) != known[1]:
+                        known = None
+            if known is not None:
+                fresh[name] = known
+                found.append(known[2])
+            elif name.endswith(_LISTED) or name.startswith(_CUSTOM):
+                found += _met(descriptor, name, fresh)
     except OSError:
         return {"distributions": [], "hooks": [], "skipped": [{"path": ".", "reason": "unreadable"}]}
     finally:
@@ -85,62 +95,69 @@ def glance(folder: bytes, seen: dict[bytes, tuple[bytes, Any]] | None = None) ->
     }
 
 
-_Notes = tuple[dict[bytes, tuple[bytes, Any]], dict[bytes, tuple[bytes, Any]], int]
+_LISTED = (".dist-info", ".egg-info", ".pth")
+_CUSTOM = ("sitecustomize", "usercustomize", "../")
 
 
-def _known(site: int, name: bytes, notes: _Notes) -> dict[str, Any] | None:
-    """What one name of the site folder is: a distribution, a hook, or nothing; from memory where its stat is the same."""
-    if name.endswith(b".dist-info"):
-        where = name + b"/METADATA"
-    elif name.endswith(b".pth") or name.startswith((b"sitecustomize", b"usercustomize", b"../")):
-        where = name
-    elif name.endswith(b".egg-info"):
-        where = name + b"/PKG-INFO"
+def _met(site: int, name: str, fresh: dict[str, _Remembered]) -> list[dict[str, Any]]:
+    """What one name of the site folder is: a distribution, a hook, or nothing; remembered by the stat of what was read."""
+    raw_name = os.fsencode(name)
+    wheres: tuple[str, ...] = (name,)
+    limit = METADATA_BYTES + 1
+    if name.endswith(".dist-info"):
+        wheres, limit = (name + "/METADATA",), _HEAD_BYTES
+    elif name.endswith(".egg-info"):
+        wheres, limit = (name + "/PKG-INFO", name), _HEAD_BYTES
+    elif "/" not in name.lstrip("./") and not name.endswith((".pth", ".py", ".pyc", ".so")):
+        wheres = (name + "/__init__.py",)  # a package of that name runs as well
+    where, raw, status = wheres[0], None, None
+    for one in wheres:
+        raw, status = _read_at(site, one, limit)
+        where = one
+        if raw is not None:
+            break
+    if limit == _HEAD_BYTES:
+        told: dict[str, Any] | None = _distribution(raw_name, raw or b"")
     else:
-        return None
-    seen, fresh, now = notes
+        there = raw is not None or name[0] != "." or _is_there(site, name)
+        told = _hook(raw_name, raw) if there else None
+    if told is None:
+        return []
+    if status is not None and status.st_ctime_ns < time.time_ns() - _SETTLED_NS:
+        fresh[name] = where, (status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino), told
+    return [told]
+
+
+def _is_there(site: int, name: str) -> bool:
     try:
-        status = os.stat(where, dir_fd=site, follow_symlinks=False)
-    except NotADirectoryError:
-        where = name  # an egg-info file
-        status = os.stat(where, dir_fd=site, follow_symlinks=False)
+        os.stat(name, dir_fd=site, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
     except OSError:
-        return None if name.startswith(b"../") else _read_name(site, name, where)
-    stamp = pack_stat(status)
-    known = seen.get(name)
-    if known is None or known[0] != stamp:
-        known = (stamp, _read_name(site, name, where))
-    if status.st_ctime_ns < now - _SETTLED_NS:
-        fresh[name] = known
-    found: dict[str, Any] | None = known[1]
-    return found
+        return True
+    return True
 
 
-def _read_name(site: int, name: bytes, where: bytes) -> dict[str, Any] | None:
-    if name.endswith((b".dist-info", b".egg-info")):
-        return _distribution(name, _read_at(site, where, _HEAD_BYTES) or b"")
-    if b"/" not in name.lstrip(b"./") and not name.endswith((b".pth", b".py", b".pyc", b".so")):
-        where = name + b"/__init__.py"  # a package of that name runs as well
+def _hook(name: bytes, raw: bytes | None) -> dict[str, Any] | None:
     kind = hook_kind(name)
     if not kind:
         return None
-    raw = _read_at(site, where, METADATA_BYTES + 1)
     runs = raw is None or kind != "pth" or len(raw) > METADATA_BYTES or pth_lines(raw)[0] > 0
     sha256 = "" if raw is None else hashlib.sha256(raw).hexdigest()
     return {"kind": kind, "path": shown(name), "runs": runs, "sha256": sha256}
 
 
-def _read_at(site: int, where: bytes, limit: int) -> bytes | None:
+def _read_at(site: int, where: str, limit: int) -> tuple[bytes | None, os.stat_result | None]:
+    """The head of a regular file, and its stat as it was before; None where it cannot be read."""
     try:
         descriptor = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=site)
     except OSError:
-        return None
+        return None, None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return os.read(descriptor, limit)
+        status = os.fstat(descriptor)
+        return (os.read(descriptor, limit), status) if stat.S_ISREG(status.st_mode) else (None, None)
     except OSError:
-        return None
+        return None, None
     finally:
         os.close(descriptor)
 
@@ -169,6 +186,8 @@ def sweep(folder: bytes, memory: Memory | None = None, wish: Wish | None = None)
     site = Site(*find_site(folder), memory, wish or Wish())
     if interpreter(folder)["system_packages"]:
         site.skip(b"pyvenv.cfg", "system-packages")
+    if os.path.isdir(site.root + b"/conda-meta"):
+        site.skip(b"../conda-meta", "conda-packages")  # what conda put there beside Python's distributions
     contents = site.sweep()
     memory.replace(site.fresh)
     memory.extras, memory.pending = tuple(sorted(site.extras)), site.pending

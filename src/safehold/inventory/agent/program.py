@@ -18,7 +18,7 @@ from safehold.inventory.agent.environment import sweep
 from safehold.inventory.agent.host import HostWish
 from safehold.inventory.agent.rounds import Rounds, RoundWish, record_environment
 from safehold.inventory.agent.site import Wish
-from safehold.inventory.agent.spool import Spool, report
+from safehold.inventory.agent.spool import MAX_WAITING_BYTES, Spool, report
 
 __all__ = ["main"]
 
@@ -100,6 +100,7 @@ def _round_parser(verb: str) -> argparse.ArgumentParser:
     add("--indicators", metavar="FILE", help="a JSON list of paths to look for, or an indicator file with `paths`")
     add("--root", default="", metavar="FOLDER", help="the host's files are below this folder (side-car container)")
     add("--broker", metavar="URL", help="deliver to this broker; without, the messages wait in the spool")
+    add("--spool-limit", type=int, default=MAX_WAITING_BYTES, metavar="BYTES", help="each environment (default: 1 GiB)")
     add("--authority", metavar="FILE", help="trust these certificates (PEM) instead of the system's")
     if verb == "run":
         add("--every", type=float, default=60.0, metavar="SECONDS", help="between two rounds (default: 60)")
@@ -125,6 +126,7 @@ def _rounds(arguments: list[str]) -> int:
         os.fsencode(given.root),
         given.confirm_every * 1_000_000,
         Wish(given.hash_limit, given.code),
+        given.spool_limit,
     )
     post = Door(given.broker, given.authority) if given.broker else None
     rounds = Rounds(wish, lambda: time.time_ns() // 1000, post)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,15 +26,15 @@ from safehold.inventory.agent.machine import Machine
 from safehold.inventory.agent.memory import HASHES, Memory
 from safehold.inventory.agent.places import Place, find_places, place_name
 from safehold.inventory.agent.site import Wish
-from safehold.inventory.agent.spool import Spool, report
+from safehold.inventory.agent.spool import MAX_WAITING_BYTES, Spool, report
 
 __all__ = ["RoundWish", "Rounds", "record_environment"]
 
-_FAILURES = (AgentError, OSError, ValueError)
+_FAILURES = (AgentError, OSError, ValueError, subprocess.SubprocessError)
 
 
 class RoundWish(NamedTuple):
-    """What a round does. ``environments`` none: find them all. ``every`` of confirmations in seconds."""
+    """What a round does. ``environments`` none: find them all. ``confirm_every`` is in µs."""
 
     host: str
     spool: str
@@ -42,8 +43,9 @@ class RoundWish(NamedTuple):
     roots: tuple[bytes, ...] = ()
     host_wish: HostWish = HostWish()
     root: bytes = b""
-    confirm_every: int = 600
+    confirm_every: int = 600_000_000
     wish: Wish = Wish()
+    spool_limit: int = MAX_WAITING_BYTES
 
 
 def record_environment(spool: Spool, site: bytes, observed: int, every: int, how: tuple[Wish, bool]) -> int:
@@ -75,20 +77,28 @@ class Rounds:
         self.machine_key = _machine_key(self.folder + "/.key")
         self.failed = 0
         self.found: list[Place] = []
-        self.seen: dict[bytes, dict[bytes, Any]] = {}
+        self.seen: dict[bytes, dict[str, Any]] = {}
 
     def places(self, machine: Machine) -> list[Place]:
         """The environments of this round."""
         if not self.wish.environments:
             return find_places(machine, self.wish.roots)
-        sites = [find_site(folder)[1] for folder in self.wish.environments]
+        sites, gone = list[bytes](), list[AgentError]()
+        for folder in self.wish.environments:
+            try:
+                sites.append(find_site(folder)[1])
+            except AgentError as error:
+                gone.append(error)
+                print(f"agent: {shown(folder)} is unknown: {error.args[1]}", file=sys.stderr)
+        if gone and not sites:
+            raise gone[0]
+        self.failed += len(gone)
         return [Place(place_name(site), "named", site) for site in sites]
 
     def once(self, full: bool = False) -> dict[str, int]:
         """One round. Returns how many environments were swept, failed, and how many messages were written and sent."""
-        machine = Machine(self.wish.root, self.machine_key)
+        machine, written, self.failed = Machine(self.wish.root, self.machine_key), 0, 0
         places = self.found = self.places(machine)
-        written, self.failed = 0, 0
         for place in places:
             with self._told(place.name), self._spool(place.name) as spool:
                 how = (self.wish.wish, full)
@@ -96,14 +106,20 @@ class Rounds:
         with self._told(HOST_ENVIRONMENT), self._spool(HOST_ENVIRONMENT) as spool:
             written += self._host(spool, machine, places)
         told = {"environments": len(places), "failed": self.failed, "sent": 0, "waiting": 0, "written": written}
-        for name in sorted(os.listdir(self.folder)) if self.post else ():
+        if self.post:
+            self._deliver(self.post, told)
+        return dict(told, failed=self.failed)
+
+    def _deliver(self, post: Post, told: dict[str, int]) -> None:
+        """Send what waits in every spool; one that cannot be read stops no other."""
+        for name in sorted(os.listdir(self.folder)):
             if os.path.isdir(self.folder + "/" + name):
-                counts = deliver(self.folder + "/" + name, self.wish.host, self.post) if self.post else {}
-                told["sent"] += counts["sent"]
-                told["waiting"] += counts["waiting"]
-                if counts["why"]:
-                    print(f"agent: {name}: {counts['why']}", file=sys.stderr)
-        return told
+                with self._told(name):
+                    counts = deliver(self.folder + "/" + name, self.wish.host, post)
+                    told["sent"] += counts["sent"]
+                    told["waiting"] += counts["waiting"]
+                    if counts["why"]:
+                        print(f"agent: {name}: {counts['why']}", file=sys.stderr)
 
     def _host(self, spool: Spool, machine: Machine, places: list[Place]) -> int:
         contents = sweep_host(machine, places, self.wish.host_wish)
@@ -116,7 +132,7 @@ class Rounds:
 
     def _spool(self, name: str) -> Spool:
         said = {"clock": "system", "environment": name, "host": self.wish.host}
-        return Spool(self.folder + "/" + name, said, self.wish.key)
+        return Spool(self.folder + "/" + name, said, self.wish.key, self.wish.spool_limit)
 
     @contextlib.contextmanager
     def _told(self, name: str) -> Iterator[None]:

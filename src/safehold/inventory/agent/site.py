@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Container
 from typing import Any
 
 from safehold.inventory.agent import compiled
@@ -76,6 +77,17 @@ def head_fields(head: bytes) -> dict[bytes, list[bytes]]:
     return fields
 
 
+def _source_of(path: bytes) -> bytes:
+    """The source that a compiled file was made of, as Python would look for it."""
+    cache = _CACHE.fullmatch(path)
+    return (cache.group(1) or b"") + cache.group(2) + b".py" if cache else path[:-1]
+
+
+def _is_listed(path: bytes, listed: tuple[Container[bytes], ...]) -> bool:
+    """Whether a file is listed by RECORD or as a hook, or is a cache, which Python itself makes."""
+    return any(path in one for one in listed) or bool(path.endswith(b".pyc") and _CACHE.fullmatch(path))
+
+
 class Site:
     """One sweep of one site folder; paths are bytes relative to it."""
 
@@ -95,7 +107,7 @@ class Site:
         self.altered: list[Any] = []
         self.missing: list[Any] = []
         self.pycs: list[Any] = []
-        self.unchecked: list[tuple[bytes, bytes]] = []
+        self.unchecked: list[bytes] = []
         self.pending = False
 
     # --- the stat of everything -----------------------------------------------------------------
@@ -185,10 +197,12 @@ class Site:
         distributions = [self.distribution(folder) for folder in sorted(metadata) if b"/" not in folder]
         hooks = {path for path in (*self.files, *self.unseen) if hook_kind(path)}
         seen = [self.hook(path) for path in sorted(hooks)]
-        caches = {path for path in self.files if path.endswith(b".pyc") and self.pyc(path)}
+        for path in self.files:
+            if path.endswith(b".pyc"):
+                self.pyc(path)
         self.check_code()
-        listed = (self.owners, hooks, caches)  # no set arithmetic: each step of it would copy tens of thousands
-        unowned = [self.item(path) for path in sorted(self.files) if not any(path in one for one in listed)]
+        listed = (self.owners, hooks)  # no set arithmetic: each step of it would copy tens of thousands
+        unowned = [self.item(path) for path in sorted(path for path in self.files if not _is_listed(path, listed))]
         if sum(len(one["files"]) for one in distributions) > _MAX_LISTED:
             self.skip(b".", "file-lists-left-out")
             distributions = [dict(one, files=[]) for one in distributions]
@@ -369,10 +383,9 @@ class Site:
 
     # --- compiled files -------------------------------------------------------------------------
 
-    def pyc(self, path: bytes) -> bool:
-        """Compare a compiled file's header (PEP 552) with its source; True for a cache, which Python itself makes."""
-        cache = _CACHE.fullmatch(path)
-        source = (cache.group(1) or b"") + cache.group(2) + b".py" if cache else path[:-1]
+    def pyc(self, path: bytes) -> None:
+        """Compare a compiled file's header (PEP 552) with its source."""
+        cache, source = _CACHE.fullmatch(path), _source_of(path)
         header = self.recall(HEADERS, path)
         if header is None:
             header = self.content(path, 16) or b""
@@ -388,21 +401,21 @@ class Site:
             problem = self.recalled_code(path, source)
         if problem:
             self.pycs.append({"path": shown(path), "problem": problem, "sha256": self.sha256(path)})
-        return bool(cache)
 
     def recalled_code(self, path: bytes, source: bytes) -> str:
         """``code-differs`` if that is known of this pair; a pair of which nothing is known waits for ``check_code``."""
         known = self.recall(CODES, path)
         if known is None or known[1:] != self.files[source]:
             self.fresh[CODES].pop(path, None)
-            self.unchecked.append((path, source))
+            self.unchecked.append(path)
             return ""
         return "code-differs" if known[:1] == compiled.DIFFERS else ""
 
     def check_code(self) -> None:
         """Compare code with source for as long as the wish says; what is left is said to be unchecked."""
-        pairs = [pair for pair in self.unchecked if self.comparable(pair[0])]
-        left = len(self.unchecked) - len(pairs)
+        paths = [path for path in self.unchecked if self.comparable(path)]
+        left = len(self.unchecked) - len(paths)
+        pairs = [(path, _source_of(path)) for path in paths] if self.wish.code else []
         verdicts = compiled.compare(self.site, pairs, self.wish.code)
         for (path, source), verdict in zip(pairs, verdicts):
             if verdict == compiled.DIFFERS:
@@ -412,7 +425,7 @@ class Site:
             if verdict != compiled.UNKNOWN:
                 # Known while both stay as they are: the source's stat stands in the value.
                 self.learn(CODES, path, verdict + self.files[source], self.files[source])
-        self.pending = len(verdicts) < len(pairs)
+        self.pending = len(verdicts) < len(paths)
         if left or self.pending:
             self.skip(b".", "code-unchecked")
 

@@ -20,15 +20,17 @@ from safehold.inventory.agent.base import (
     REPORT_FORMAT,
     AgentError,
     canonical,
-    contents_bytes,
+    contents_blocks,
     contents_digest,
     load_json,
 )
 from safehold.inventory.agent.environment import interpreter
 
-__all__ = ["VERSION", "Spool", "advance", "report"]
+__all__ = ["MAX_WAITING_BYTES", "VERSION", "Spool", "advance", "report"]
 
 VERSION = "2"
+MAX_WAITING_BYTES = 1 << 30
+"""What one environment's messages may take on disk while they wait."""
 _NOWHERE = {"site": "", "system_packages": False, "version": ""}
 
 
@@ -55,20 +57,23 @@ def advance(state: dict[str, Any], inventory: str, observed: int, every: int) ->
     return told, not same, state
 
 
-def _encoded(message: dict[str, Any]) -> bytes:
+def _encoded(message: dict[str, Any]) -> bytes | bytearray:
     """The canonical bytes of a message, its contents put in as they were made for their digest."""
     if "contents" not in message:
         return canonical(message)
     mark = b'"contents":'
     head, tail = canonical(dict(message, contents=0)).split(mark + b"0", 1)
-    return head + mark + contents_bytes(message["contents"]) + tail
+    data = bytearray(head + mark)
+    for block in contents_blocks(message["contents"]):
+        data += block
+    return data + tail
 
 
 class Spool:
-    """One environment's messages and state. ``said``: its host, environment and clock."""
+    """One environment's messages and state. ``said``: its host, environment and clock; ``limit``: bytes that may wait."""
 
-    def __init__(self, folder: str, said: dict[str, str], key: str | None) -> None:
-        self.folder, self.said, self.key = os.path.abspath(folder), said, key
+    def __init__(self, folder: str, said: dict[str, str], key: str | None, limit: int = MAX_WAITING_BYTES) -> None:
+        self.folder, self.said, self.key, self.limit = os.path.abspath(folder), said, key, limit
         os.makedirs(self.folder, 0o700, exist_ok=True)
         self._lock = open(self.folder + "/.lock", "ab")  # noqa: SIM115 - it is held for as long as the spool is
         try:
@@ -107,21 +112,31 @@ class Spool:
         return len(messages)
 
     def numbers(self) -> list[int]:
-        """The numbers of the messages that wait here, in order."""
-        names = (name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
-        return sorted(int(name) for name in names if name.isdigit())
+        """The numbers of the messages that wait here or were set aside as refused: none of them is given again."""
+        names = os.listdir(self.folder)
+        if "refused" in names:
+            names += os.listdir(self.folder + "/refused")
+        return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
+
+    def check_room(self, size: int) -> None:
+        """Raise ``AgentError`` where what waits has no room for so many bytes more: then this moment stays unknown."""
+        with os.scandir(self.folder) as entries:
+            waiting = sum(one.stat(follow_symlinks=False).st_size for one in entries if one.name.endswith(".json"))
+        if waiting + size > self.limit:
+            raise AgentError(5, f"the spool is full: {waiting:,} bytes wait for the broker. This moment stays unknown")
 
     def send(self, path: str, message: dict[str, Any]) -> None:
         """A message as a file; its signature first, so that no reader sees it without one."""
         data = _encoded(message)
         if len(data) > base.MAX_MESSAGE_BYTES:
             raise AgentError(3, "the contents are too large for a message: this environment stays unknown")
+        self.check_room(len(data))
         if self.key is not None:
             base.write_durable(path[:-5] + ".sig", _signature(data, self.key))
         base.write_durable(path, data)
 
 
-def _signature(data: bytes, key: str) -> bytes:
+def _signature(data: bytes | bytearray, key: str) -> bytes:
     command = ["ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", key]
     # No prompt, and no PATH of the caller's: an active environment could bring an ssh-keygen of its own.
     known = {"PATH": os.defpath, "SSH_ASKPASS_REQUIRE": "never", "SSH_AUTH_SOCK": os.getenv("SSH_AUTH_SOCK", "")}
