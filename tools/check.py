@@ -9,7 +9,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tools import changelog, command_reference, committed, edges, error_reference, exports, rooms, sizes, words
+from tools import (
+    changelog,
+    command_reference,
+    committed,
+    decoding,
+    edges,
+    error_reference,
+    exports,
+    rooms,
+    sizes,
+    words,
+)
 from tools.source import Finding
 
 __all__ = ["OWN", "PROGRAMS", "main"]
@@ -31,6 +42,7 @@ OWN: dict[str, Callable[[Path], list[Finding]]] = {
     "sizes": sizes.find,
     "public names": exports.find,
     "edges": edges.find,
+    "decoding": decoding.find,
     "error codes": error_reference.find,
     "commands": command_reference.find,
     "words": words.find,
