@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
-from safehold.broker.client import KeyOrder
-from safehold.cli.context import Home, Session, session_of
-from safehold.cli.grant_file import read_grant_file
-from safehold.cli.keys import host_signer
-from safehold.cli.kinds import HOST, words
-from safehold.model.ids import HostId, parse_group_name, parse_purpose
-from safehold.readers import open_with_broker
-from safehold.state.standing import find_grant, resolve_release
+from safehold.cli.context import session_of
+from safehold.cli.kinds import HOST
+from safehold.cli.reading import Reader
+from safehold.model.ids import HostId
+from safehold.state.standing import resolve_release
 from safehold.vault.diff import Difference, differ
-from safehold.vault.open import OpenedRelease
 
 __all__ = ["command"]
 
@@ -51,46 +46,16 @@ def command(
     """
     session = session_of(context)
     with session.open_home() as home:
-        reader = _Reader(home, session, host, grant_file, groups, purpose, key)
-        found = differ(reader.open(old), reader.open(new), record_id)
+        reader = Reader(home, session, host, grant_file, groups, purpose, key)
+        with home.log.view() as view:
+            rows = [resolve_release(view, name) for name in (old, new)]
+        before, after = (reader.open(row).opened for row in rows)
+        found = differ(before, after, record_id)
     session.out.result(
         {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
     )
     if found.changed_columns and not session.json:
         session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))
-
-
-class _Reader(msgspec.Struct, frozen=True):
-    """Who compares, and by which grant."""
-
-    home: Home
-    session: Session
-    host: HostId
-    grant: Path
-    groups: str | None
-    purpose: str
-    key: Path | None
-
-    def open(self, name: str) -> OpenedRelease:
-        """A release with keys from the broker."""
-        file = read_grant_file(self.grant)
-        with self.home.log.view() as view:
-            row = resolve_release(view, name)
-            grant = find_grant(view, file.grant)
-        covered = [group for group in row.groups if grant is None or group in grant.groups]
-        chosen = words(self.groups) if self.groups else covered
-        order = KeyOrder(
-            release=row.release,
-            groups=[parse_group_name(group) for group in chosen] or list(row.groups),
-            purpose=parse_purpose(self.purpose),
-            host=self.host,
-            member=None,
-            grant=file.token,
-        )
-        broker = self.home.broker(self.session.read_passphrase)
-        folder = self.home.release_folder(row.dataset, row.version)
-        signer = host_signer(self.home, self.host, self.key)
-        return open_with_broker(folder, order, broker, signer, self.home.clock).opened
 
 
 def _lines(found: Difference) -> list[str]:

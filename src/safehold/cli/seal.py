@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from safehold.assembly.delivery import Delivered, Delivery, DeliveryOrder, Plan
-from safehold.cli.context import Session, session_of
+from safehold.assembly.row_tree import row_root
+from safehold.cli.context import Home, Session, session_of
 from safehold.cli.keys import made_key, party_signer
 from safehold.cli.kinds import DATASET, HOST, words
 from safehold.cli.seal_files import FolderOptions, seal_folder
@@ -62,6 +63,11 @@ __all__ = ["command"]
     help="What stays of the release before: stretches of parts, whole parts only, or nothing.",
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Parts written at once.")
+@click.option(
+    "--row-digests",
+    is_flag=True,
+    help="Digest each record, so that one can be proved to belong (safehold prove record).",
+)
 @click.option("--again", is_flag=True, help="Seal although the newest release was made from this very file.")
 @click.option(
     "--dry-run",
@@ -86,6 +92,7 @@ def command(
     no_copy: bool,
     keep: Literal["runs", "parts", "nothing"],
     workers: int,
+    row_digests: bool,
     again: bool,
     dry_run: bool,
 ) -> None:
@@ -95,7 +102,7 @@ def command(
     it was. What did not change since the release before keeps its sealed files.
     """
     session = session_of(context)
-    _check_copy(store, no_copy=no_copy)
+    _check_flags(store, no_copy=no_copy, digests_of_files=files and row_digests)
     wish = DeliveryOrder(
         dataset=dataset,
         groups=_groups(groups),
@@ -122,7 +129,7 @@ def command(
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
         watched = Watched(read, _progress(session, "sealed", read.rows))
-        options = SealOptions(cut_key=home.cut_key(dataset), workers=workers)
+        options = _options(home, dataset, workers, row_digests=row_digests)
         delivered = delivery.deliver(watched, wish, keys, signer, options, partial(made_key, home))
         session.out.progress_done()
         if no_copy and shelf is not None:
@@ -130,7 +137,14 @@ def command(
     _show(session, delivered)
 
 
-def _check_copy(store: str | None, *, no_copy: bool) -> None:
+def _options(home: Home, dataset: DatasetId, workers: int, *, row_digests: bool) -> SealOptions:
+    tree = row_root if row_digests else None
+    return SealOptions(cut_key=home.cut_key(dataset), workers=workers, row_tree=tree)
+
+
+def _check_flags(store: str | None, *, no_copy: bool, digests_of_files: bool) -> None:
+    if digests_of_files:
+        raise InputInvalid("cli.row_digests", "files are no records", "leave out --row-digests, or --files")
     if no_copy and store is None:
         raise InputInvalid(
             "cli.no_copy", "--no-copy without --store would keep nothing", "name the store: --store LOCATION"

@@ -61,7 +61,8 @@ def command(
     digest: str | None,
     policy: Path | None,
 ) -> None:
-    """Verify PATH: a folder made by `log export`, the folder of a release, its place in a store (s3://…), or a .tlog-proof receipt.
+    """Verify PATH: a folder made by `log export`, the folder of a release, its place in a store (s3://…), a .tlog-proof
+    receipt, or a proof of a record (`prove record`).
 
     Everything is recomputed from the bytes. Exit code 4 says that something does not hold, and what.
     """
@@ -95,12 +96,22 @@ def _verify_local(
             f"{path} is neither an exported ledger nor a release",
             "name a folder made by `log export`, or the folder of one release",
         )
-    if path.is_file():
+    if path.is_file() and _is_json(path):
+        # Late: the auditor of a ledger needs no Arrow.
+        from safehold.cli.verify_record import verify_record
+
+        verify_record(session, path, verifier, signers, digest, witnesses)
+    elif path.is_file():
         _verify_receipt(session, path, verifier, witnesses)
     elif (path / _MANIFEST).is_file() and not (path / CHECKPOINT_FILE).exists():
         _verify_release(session, path, signers, digest)
     else:
         _verify_ledger(session, path, verifier, witnesses)
+
+
+def _is_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
 
 
 def _verify_ledger(session: Session, folder: Path, line: str | None, policy: Policy | None) -> None:

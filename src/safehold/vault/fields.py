@@ -17,7 +17,7 @@ from safehold.model.errors import InputInvalid
 from safehold.vault.manifest import Field
 from safehold.vault.shapes import RESERVED
 
-__all__ = ["arrow_schema", "describe", "records", "same_types", "sealed_form", "stored"]
+__all__ = ["arrow_schema", "describe", "record_of", "records", "same_types", "sealed_form", "stored"]
 
 _LEAVES: Final[dict[str, Any]] = {
     "null": pa.null(),
@@ -113,6 +113,19 @@ def records(batch: pa.RecordBatch, columns: Sequence[Field]) -> Iterator[dict[st
         return
     for row in zip(*lists, strict=True):
         yield {name: value for name, value in zip(names, row, strict=True) if value is not _ABSENT}
+
+
+def record_of(values: Sequence[Any], columns: Sequence[Field]) -> dict[str, Any]:
+    """One record from the values of its columns as Arrow gives them to Python: what ``records`` does for many."""
+    record: dict[str, Any] = {}
+    for column, value in zip(columns, values, strict=True):
+        if value is None:
+            if not column.omit:
+                record[column.name] = None
+        else:
+            restore = _restorer(column)
+            record[column.name] = value if restore is None else restore(value)
+    return record
 
 
 def stored(rows: Sequence[dict[str, Any]], column: Field) -> list[Any]:

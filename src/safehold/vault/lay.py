@@ -28,6 +28,8 @@ from safehold.vault.journal import Journal
 from safehold.vault.manifest import ColumnGroup, PartFile, Run
 from safehold.vault.parts import PartPlan, SealedPart, WrittenPart, write_part
 from safehold.vault.reuse import Kept, Mixed, Parent, Reuse
+from safehold.vault.row_digests import row_entries
+from safehold.vault.row_form import rows_of
 
 __all__ = ["Laid", "Layout"]
 
@@ -189,6 +191,16 @@ class Layout:
             return
         for name in sorted(self._kept):
             _link(self._parent.opened.folder / name, self._folder / name)
+            self._kept[name] = self._with_root(self._kept[name], self._parent)
+
+    def _with_root(self, file: PartFile, parent: Parent) -> PartFile:
+        """A kept file that was sealed without digests of its records gets them where they are asked for now."""
+        if self._plan.row_tree is None or file.rows_root is not None:
+            return file
+        columns = next(group.columns for group in self._plan.groups if group.name == file.group)
+        batches = parent.opened.run_batches(Run(file.part, 0, file.rows), columns)
+        root = self._plan.row_tree(row_entries(rows_of(batches, columns), parent.keys[file.file], file.aad))
+        return msgspec.structs.replace(file, rows_root=root)
 
     def _laid(self) -> Laid:
         fresh = [file for part in self._done for file in part.files]

@@ -23,6 +23,8 @@ from safehold.vault.manifest import ColumnGroup, PartFile, part_file_name
 from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.parquet_form import part_schema, part_writer
 from safehold.vault.part_keys import aad_text, key_commitment, new_part_key
+from safehold.vault.row_digests import RowTree, row_entries
+from safehold.vault.row_form import rows_of
 
 __all__ = ["PartPlan", "SealedPart", "WrittenPart", "write_part"]
 
@@ -30,7 +32,10 @@ _GROUP_BYTES: Final = 32 * 1024 * 1024
 
 
 class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How records become part files; ``cut`` tells where a part ends, ``workers`` how many are written at once."""
+    """How records become part files; ``cut`` tells where a part ends, ``workers`` how many are written at once.
+
+    ``row_tree``: makes the root of the digests of a file's records; None: none are made.
+    """
 
     party: PartyId
     dataset: DatasetId
@@ -40,6 +45,7 @@ class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     group_rows: int
     workers: int
+    row_tree: RowTree | None = None
 
 
 class SealedPart(msgspec.Struct, frozen=True):
@@ -71,6 +77,9 @@ class _OpenFile:
     def end(self, plan: PartPlan, part: int, group: ColumnGroup, chunk: Chunk) -> PartFile:
         """All is written; durable it is after ``sink.finish``."""
         self._writer.close()
+        root = None
+        if plan.row_tree is not None:
+            root = plan.row_tree(row_entries(rows_of(chunk.batches, group.columns), self.key, self._aad))
         return PartFile(
             sealed=plan.version,
             part=part,
@@ -82,7 +91,7 @@ class _OpenFile:
             commitment=key_commitment(self.key, self._aad),
             aad=self._aad,
             tag=chunk.tag,
-            rows_root=None,
+            rows_root=root,
         )
 
     def drop(self) -> None:

@@ -47,6 +47,7 @@ from safehold.vault.lay import Laid, Layout
 from safehold.vault.manifest import MANIFEST_FILE, Manifest, RecordId, manifest_bytes, release_digest
 from safehold.vault.parts import PartPlan
 from safehold.vault.reuse import Parent, Reuse
+from safehold.vault.row_digests import RowTree
 from safehold.vault.sidecars import bound, make_sidecars
 
 __all__ = ["Prepared", "ReleaseSpec", "SealOptions", "prepare"]
@@ -79,7 +80,8 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``part_rows`` fixes about how many records a part gets. ``cut_key`` (16-64 bytes) is the dataset's secret for
     cutting; None draws a fresh one, and then the next release is cut anew. ``workers``: parts written at once.
     ``parent``: what did not change since keeps its files and keys. ``wrap``: wraps keys for the journal, so that a
-    killed run goes on where it was; that needs a ``cut_key`` too.
+    killed run goes on where it was; that needs a ``cut_key`` too. ``row_tree``: the manifest gets the root of the digests
+    of each file's records (``row_digests``), files that are kept included; None: it gets none but those of kept files.
     """
 
     level: int = 3
@@ -90,6 +92,7 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     parent: Parent | None = None
     wrap: KeyWrap | None = None
+    row_tree: RowTree | None = None
 
 
 class Prepared:
@@ -294,7 +297,13 @@ def _identity(source: Source, spec: ReleaseSpec, options: SealOptions) -> Digest
     """What work this is: two runs of one identity seal the same records in the same way. None where that is not known."""
     if source.identity is None or options.cut_key is None:
         return None
-    chosen = [options.level, options.part_bytes, options.part_rows or 0, options.group_rows]
+    chosen = [
+        options.level,
+        options.part_bytes,
+        options.part_rows or 0,
+        options.group_rows,
+        options.row_tree is not None,
+    ]
     parent = options.parent
     groups = None if spec.groups is None else {name: list(columns) for name, columns in spec.groups.items()}
     plain = [
@@ -326,6 +335,7 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequenc
         level=options.level,
         group_rows=options.group_rows,
         workers=options.workers,
+        row_tree=options.row_tree,
     )
 
 

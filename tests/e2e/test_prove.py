@@ -1,0 +1,101 @@
+"""A contributor's question, as he types it: is my record in this release? And what a stranger can check of the answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from safehold.ledger.keys import SigningKey
+from tests.cli_kit import GSM8K, Desk, make_desk, make_environment_of, write_texts
+
+HOST = "north-lab/trainer"
+WHO = ("--host", HOST)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Desk, Path]:
+    """Two releases of real records: without digests, then with them; and a grant."""
+    folder = tmp_path_factory.mktemp("prove")
+    desk = make_desk(folder / "desk")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    desk.sweep(HOST, make_environment_of(folder / "env"), now)
+    path = GSM8K if GSM8K.exists() else write_texts(folder / "in.jsonl", 900)
+    columns = list(json.loads(path.read_text().splitlines()[0]))
+    seal = (
+        "seal",
+        path,
+        "--dataset",
+        "quill-works/problems",
+        "--groups",
+        f"first={columns[0]},rest={'+'.join(columns[1:])}",
+    )
+    desk(*seal)
+    assert desk.json(*seal, "--row-digests", "--again")["bytes_sealed_anew"] == 0
+    desk("grant", "issue", "quill-works/problems", "--to", HOST, "--until", "+1d", "--out", desk.folder / "grant.json")
+    return desk, path
+
+
+def _prove(desk: Desk, out: Path, *more: object, version: int = 2) -> tuple[object, ...]:
+    name = f"quill-works/problems@{version}"
+    return ("prove", "record", name, *WHO, "--grant", desk.folder / "grant.json", "--out", out, *more)
+
+
+def test_my_record_is_in_it_and_a_stranger_can_check(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk, path = made
+    line = path.read_text().splitlines()[700]
+    (tmp_path / "mine.json").write_text(line)
+    proved = desk.json(*_prove(desk, tmp_path / "proof.json", "--record", tmp_path / "mine.json"))
+    assert proved["place"] == 700
+    verifier = desk.json("log", "checkpoint")["verifier"]
+    supplier = tmp_path / "supplier.pub"
+    supplier.write_text(_supplier_key(desk))
+    stranger = make_stranger(tmp_path / "elsewhere")
+    found = stranger.json(
+        "verify", tmp_path / "proof.json", "--verifier", verifier, "--signer", supplier, "--digest", proved["digest"]
+    )
+    assert found["record"] == json.loads(line)
+    assert (found["place"], found["closed_groups"]) == (700, [])
+    assert found["entry"] is not None
+
+
+def make_stranger(folder: Path) -> Desk:
+    """Somebody with no home and no key."""
+    return Desk(folder)
+
+
+def _supplier_key(desk: Desk) -> str:
+    return SigningKey.load(desk.home / "keys" / "parties" / "quill-works").public.line
+
+
+def test_one_group_is_shown_and_the_other_stays_closed(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk, path = made
+    record = json.loads(path.read_text().splitlines()[3])
+    first = next(iter(record))
+    out = tmp_path / "proof.json"
+    desk(*_prove(desk, out, "--where", f"{first}={record[first]}", "--groups", "first"))
+    found = desk.json("verify", out)
+    assert found["record"] == {first: record[first]}
+    assert found["closed_groups"] == ["rest"]
+    changed = json.loads(out.read_text())
+    changed["record"] += 1
+    out.write_text(json.dumps(changed))
+    assert desk.error("verify", out, code=4)["code"] == "assembly.proof_record"
+
+
+def test_what_cannot_be_proved_says_why(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk, path = made
+    out, first = tmp_path / "p.json", next(iter(json.loads(path.read_text().splitlines()[0])))
+    where = ("--where", f"{first}=nobody wrote this")
+    assert desk.error(*_prove(desk, out, *where, version=1), code=6)["code"] == "assembly.no_row_digests"
+    assert desk.error(*_prove(desk, out, *where), code=6)["code"] == "assembly.record_absent"
+    assert desk.error(*_prove(desk, out), code=2)["code"] == "assembly.nothing_wanted"
+    assert desk.error(*_prove(desk, out, "--where", "novalue"), code=2)["code"] == "cli.where"
+    (tmp_path / "bad.json").write_text("[1]")
+    assert desk.error(*_prove(desk, out, "--record", tmp_path / "bad.json"), code=2)["code"] == "cli.record"
+    assert not out.exists()
+    out.write_text("{}")
+    assert desk.error(*_prove(desk, out, *where), code=7)["code"] == "cli.out_exists"
+    assert desk.error("verify", out, code=4)["code"] == "assembly.proof_form"
