@@ -16,7 +16,7 @@ _PLACE = {
     "msgspec.json.Decoder": 0,
     "msgspec.msgpack.Decoder": 0,
 }
-_PLAIN = frozenset({"bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"})
+_PLAIN = frozenset({"Any", "bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"})
 
 
 def check_decoding(module: Module) -> list[Finding]:
