@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from tests.inventory_kit import Environment
-from tools import changelog, committed, edges, exports, own_environment, sizes, words
+from tools import changelog, committed, decoding, edges, exports, own_environment, sizes, words
 from tools.source import parse
 
 
@@ -238,3 +238,23 @@ def test_our_own_environment_holds_what_is_locked_and_nothing_else(tmp_path, pla
 def test_an_environment_that_is_not_there_is_not_clean(tmp_path):
     (one,) = own_environment.find(tmp_path)
     assert "is unknown" in one.what
+
+
+# --- decoding
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["msgspec.json.decode(b, type=Form)", "msgspec.convert(b, list[Form])", "msgspec.msgpack.Decoder(Form)"],
+)
+def test_a_type_that_is_decoded_to_inside_a_function_is_resolved(line):
+    assert len(decoding.check_decoding(module(f"def f(b):\n    return {line}\n"))) == 1
+    ready = line.replace("list[Form]", "resolved(list[Form])").replace("type=Form", "type=resolved(Form)")
+    ready = ready.replace("(Form)", "(resolved(Form))").replace("resolved(resolved(Form))", "resolved(Form)")
+    assert decoding.check_decoding(module(f"def f(b):\n    return {ready}\n")) == []
+    assert decoding.check_decoding(module(f"_decoder = {line}\n")) == []
+
+
+def test_plain_types_and_untyped_decoding_need_nothing():
+    text = "def f(b):\n    return msgspec.json.decode(b), msgspec.json.decode(b, type=dict[str, list[int]])\n"
+    assert decoding.check_decoding(module(text)) == []

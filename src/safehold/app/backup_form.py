@@ -20,7 +20,7 @@ from safehold.ledger.disk import sync_folder
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.note import NoteVerifier
 from safehold.ledger.sshsig import sign, verify
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError, StorageFailed, VerificationFailed
 
 __all__ = [
@@ -97,7 +97,7 @@ def load_backup_file(folder: Path) -> BackupFile:
             raise InputInvalid(
                 "app.backup_form", f"{path} is of another form, {form!r:.60}", "use the Safehold that made it"
             )
-        file = msgspec.json.decode(data, type=BackupFile)
+        file = msgspec.json.decode(data, type=resolved(BackupFile))
         verifier = NoteVerifier.parse(file.verifier)
         if canonical_bytes(file) != data or not all(_PATH.fullmatch(one.path) for one in file.files):
             raise altered(BACKUP_FILE, "it is not in the form in which it was written")

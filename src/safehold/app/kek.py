@@ -27,6 +27,7 @@ import msgspec
 
 from safehold.ledger.disk import sync_folder
 from safehold.ledger.log import Log
+from safehold.model.encoding import resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed, VerificationFailed
 from safehold.model.ids import KeyId
 from safehold.model.statements_access import KeysRewrapped
@@ -97,7 +98,9 @@ def _open(path: Path) -> Kek:
             data = stream.read(_MAX_BYTES)
         plain = tomllib.loads(data.decode())
         settings: _Transit | _Pkcs11 = (
-            msgspec.convert(plain, _Transit) if plain.get("kind") == "transit" else msgspec.convert(plain, _Pkcs11)
+            msgspec.convert(plain, resolved(_Transit))
+            if plain.get("kind") == "transit"
+            else msgspec.convert(plain, resolved(_Pkcs11))
         )
     except OSError as error:
         raise NotFound("app.kek_file", f"{path} cannot be read: {error.strerror}", "name another file") from error

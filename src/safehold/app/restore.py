@@ -30,6 +30,7 @@ from safehold.ledger.log import Draft, Log
 from safehold.ledger.note import NoteVerifier
 from safehold.ledger.restored import compare_checkpoint
 from safehold.ledger.storage import Entry, View
+from safehold.model.encoding import resolved
 from safehold.model.errors import Conflict, InputInvalid, StorageFailed, VerificationFailed
 from safehold.model.ids import KeyId
 from safehold.model.statements import LedgerRestored, decode
@@ -153,7 +154,7 @@ def read_mark(home: Path) -> Mark | None:
     Raises ``StorageFailed`` (``app.restore_mark``) where it cannot be read: then nothing may be appended either.
     """
     try:
-        return msgspec.json.decode((home / _MARK).read_bytes(), type=Mark)
+        return msgspec.json.decode((home / _MARK).read_bytes(), type=resolved(Mark))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

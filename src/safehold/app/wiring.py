@@ -58,6 +58,7 @@ from safehold.ledger.segments.seal import Segments
 from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Entry, Store, View
 from safehold.ledger.witnessed import WitnessedSizes
+from safehold.model.encoding import resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, StorageFailed
 from safehold.model.ids import DatasetId, HostId, PartyId
 from safehold.model.statements import LedgerOpened
@@ -382,7 +383,7 @@ def _fill_follower(folder: Path, verifier: NoteVerifier) -> None:
 
 def _read_home_file(path: Path) -> _HomeFile:
     try:
-        file = msgspec.json.decode((path / _HOME_FILE).read_bytes(), type=_HomeFile)
+        file = msgspec.json.decode((path / _HOME_FILE).read_bytes(), type=resolved(_HomeFile))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             "app.no_home",

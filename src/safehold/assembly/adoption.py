@@ -24,7 +24,7 @@ from safehold.assembly.delivery import DeliveryOrder, Place, check_order
 from safehold.assembly.file_delivery import FileDelivery, FilesDelivered, FilesKeys
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import DatasetId, Digest, HostId, KeyId, sha256_digest
 from safehold.model.statements import AdoptionRemoved, AdoptionSealed, DatasetAdopted
@@ -273,7 +273,7 @@ def read_listing(body: bytes, digest: Digest) -> Listing:
     """The listing in a payload. Raises ``VerificationFailed`` (``assembly.listing_altered``)."""
     try:
         if sha256_digest(body) == digest:
-            return msgspec.convert(decode_canonical(body), Listing)
+            return msgspec.convert(decode_canonical(body), resolved(Listing))
     except (msgspec.ValidationError, SafeholdError) as error:
         raise _altered(digest) from error
     raise _altered(digest)

@@ -24,7 +24,7 @@ from safehold.ledger.note import NoteVerifier
 from safehold.ledger.policy import Policy
 from safehold.ledger.proof import verify_inclusion
 from safehold.ledger.receipt import VerifiedEntry, verify_receipt
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import Digest
 from safehold.model.statements import ReleaseSealed, decode
@@ -217,7 +217,7 @@ def _parse(data: bytes) -> _Proof:
     if len(data) > MAX_PROOF_BYTES:
         raise _malformed("it is larger than 128 MiB")
     try:
-        proof = msgspec.json.decode(data, type=_Proof)
+        proof = msgspec.json.decode(data, type=resolved(_Proof))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(str(error)[:200]) from error
     if proof.form != _FORM or not proof.groups or len(proof.groups) > 1024 or min(proof.part, proof.record) < 0:

@@ -18,7 +18,7 @@ from safehold.ledger import sshsig
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import Entry, View
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError
 from safehold.model.ids import (
     DatasetId,
@@ -68,7 +68,7 @@ def format_approval(approval: Approval) -> bytes:
 def parse_approval(data: bytes) -> Approval:
     """Read a text that was signed. Raises ``InputInvalid`` (``broker.approval_form``, or an id's own code)."""
     try:
-        text = msgspec.json.decode(data[: _MAX_BYTES + 1], type=_Text)
+        text = msgspec.json.decode(data[: _MAX_BYTES + 1], type=resolved(_Text))
         canonical = canonical_bytes(text) == data
     except (msgspec.MsgspecError, UnicodeError, SafeholdError) as error:
         raise _no_approval() from error

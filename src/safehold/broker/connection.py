@@ -43,7 +43,7 @@ from safehold.broker.proof import HOLDS_PATH, KEYS_PATH, LEASES_PATH, Proof, Req
 from safehold.broker.request import LeasedKeys, LeaseWish, SealedKeys, SealedLease
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.source import split_url
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import InputInvalid, Refused, SafeholdError, StorageFailed, VerificationFailed
 from safehold.model.ids import HostId, parse_request_id
 
@@ -351,14 +351,14 @@ def _name(order: KeyOrder) -> tuple[Any, ...]:
 
 def _decoded(data: bytes, kind: type[_Answer]) -> _Answer:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=resolved(kind))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise VerificationFailed("broker.answer_form", "the broker's answer is not of its form", "ask again") from error
 
 
 def _problem(status: int, data: bytes) -> SafeholdError:
     try:
-        return error_of(msgspec.json.decode(data, type=Problem))
+        return error_of(msgspec.json.decode(data, type=resolved(Problem)))
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _unreachable(f"it answers with HTTP status {status} and nothing that is a broker's")
 

@@ -112,6 +112,7 @@ class Session:
         self.secret = secrets.token_bytes(_SESSION_BYTES)
         self.keys = SessionKeys(self.secret)
         self.member_key: str | None = None  # by which its member signed the opening
+        self.until = 0  # µs UTC, as its lease says
         self._opened_by = request
         self._lock = threading.Lock()
         self._counter = 0
@@ -153,15 +154,23 @@ class Session:
 
 
 class Leases:
-    """The sessions of one process, at most 10,000: then the oldest goes, and its holder opens a new one."""
+    """The sessions of one process: until their time is over, and at most 10,000; then the oldest goes.
+
+    Whose session is forgotten opens a new one: a lease without a session is refused as one that is unknown.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[LeaseId, Session] = {}
 
-    def add(self, session: Session) -> None:
-        """Keep a session whose lease stands in the ledger."""
+    def add(self, session: Session, now: int) -> None:
+        """Keep a session whose lease stands in the ledger; let those go that are over at ``now`` (µs UTC).
+
+        They are looked at from the oldest on, up to the first that goes on: a short one behind a long one waits for it.
+        """
         with self._lock:
+            while self._sessions and next(iter(self._sessions.values())).until <= now:
+                del self._sessions[next(iter(self._sessions))]
             while len(self._sessions) >= _MAX_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
             self._sessions[session.lease] = session

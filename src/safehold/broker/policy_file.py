@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Meta
 
 from safehold.broker.policy import BrokerPolicy, DatasetRule
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import parse_dataset_id, parse_purpose
 
@@ -69,7 +70,7 @@ def parse_policy(data: bytes) -> BrokerPolicy:
     if len(data) > MAX_POLICY_BYTES:
         raise _wrong(f"it has more than {MAX_POLICY_BYTES:,} bytes")
     try:
-        file = msgspec.convert(tomllib.loads(data.decode()), _File)
+        file = msgspec.convert(tomllib.loads(data.decode()), resolved(_File))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wrong("it is no TOML") from error
     except msgspec.ValidationError as error:

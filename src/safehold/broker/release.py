@@ -393,10 +393,10 @@ class Broker:
         if attempt.token is None or attempt.host is None:
             raise Denial(10, "broker.internal", "the request was not proven")
         session = Session(opened.lease, request, attempt.token, attempt.host)
-        session.member_key = attempt.member_key
+        session.member_key, session.until = attempt.member_key, opened.until
         secret = {"session": session.secret}
         sealed = seal_keys(secret, request.reader, request.request, request.release, LEASE_PURPOSE)
-        self._leases.add(session)
+        self._leases.add(session, opened.t)
         return sealed
 
     def _answer(self, attempts: Sequence[Attempt]) -> None:  # 11

@@ -89,7 +89,7 @@ def command(context: click.Context, /, advisory: AdvisoryId | None, **given: Any
     with session.open_home() as home:
         whole = _answer(home, wish)
         report = chosen_answers(whole, given["numbers"])
-        ten = ten_answers(home, whole) if given["ten"] else ()
+        ten = ten_answers(home, whole, now=wish.as_of is None) if given["ten"] else ()
         folder: Path | None = given["receipts"]
         receipts = None if folder is None else write_receipts(home, receipts_of(report, ten), folder)
     html_file: Path | None = given["html_file"]

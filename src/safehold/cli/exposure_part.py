@@ -39,8 +39,10 @@ def chosen_answers(report: Report, numbers: Sequence[int]) -> Report:
     return msgspec.structs.replace(report, answers=answers)
 
 
-def ten_answers(home: Home, report: Report) -> tuple[PublicAnswer, ...]:
-    """The ten, with what pausing the supplier would stop as things stand now."""
+def ten_answers(home: Home, report: Report, *, now: bool) -> tuple[PublicAnswer, ...]:
+    """The ten, with what pausing the supplier would stop as things stand now; of a day that has passed nobody asks that."""
+    if not now:
+        return answer_ten(report, "What a pause stops is asked of today: leave out --as-of.")
     with home.log.view() as view:
         concern = load_concern(view, report.incident[0], home.clock())
     return answer_ten(report, pause_words(compare(concern)[0]))
@@ -69,7 +71,7 @@ def ten_lines(answers: Sequence[PublicAnswer]) -> list[str]:
     """The ten for a terminal."""
     lines = list[str]()
     for one in answers:
-        reply = "unknown" if one.reply == "unknown" else "answered"
+        reply = "unknown" if one.reply == "unknown" else "answered in part" if one.partly else "answered"
         lines += ["", f"{one.number:>3}  {one.question}  {reply}"]
         lines += [f"     {text}" for text in one.summary]
         lines.append(f"     seen: {one.coverage}")

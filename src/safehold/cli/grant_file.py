@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from safehold.ledger.export import write_file
-from safehold.model.encoding import pretty_json
+from safehold.model.encoding import pretty_json, resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
 from safehold.model.ids import GrantId, parse_grant_id
 
@@ -35,7 +35,7 @@ def read_grant_file(path: Path) -> GrantFile:
     """Read a grant's file. Raises ``NotFound`` (``cli.grant_file``) or ``InputInvalid`` (``cli.grant_form``)."""
     try:
         with path.open("rb") as file:
-            grant = msgspec.json.decode(file.read(_MAX_BYTES + 1), type=GrantFile)
+            grant = msgspec.json.decode(file.read(_MAX_BYTES + 1), type=resolved(GrantFile))
         parse_grant_id(grant.grant)
         bytes.fromhex(grant.root)
     except OSError as error:

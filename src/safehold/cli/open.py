@@ -12,7 +12,7 @@ import click
 from safehold.broker.client import KeyOrder
 from safehold.broker.connection import Connection
 from safehold.broker.proof import Signers
-from safehold.cli.context import session_of
+from safehold.cli.context import Session, session_of
 from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
@@ -22,9 +22,10 @@ from safehold.ledger.keys import SigningKey
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
+from safehold.readers.opening import Opening
 from safehold.state.standing import find_grant
 from safehold.vault.open_files import WrittenFiles, write_files
-from safehold.vault.output import OutputFormat, write_records
+from safehold.vault.output import OutputFormat, Written, write_records
 
 __all__ = ["command"]
 
@@ -102,9 +103,20 @@ def command(
         with fetched_folder(session, home, found, list(order.groups), out) as folder:
             opening = open_with_broker(folder, order, broker, signer, home.clock)
             written = write_records(opening.opened, out, form) if form else write_files(opening.opened, out)
+    _show(session, release, out, order, opening, written)
+
+
+def _show(
+    session: Session,
+    release: str,
+    out: Path,
+    order: KeyOrder,
+    opening: Opening,
+    written: WrittenFiles | Written,
+) -> None:
     document: dict[str, Any] = {
         "release": release,
-        "digest": row.release,
+        "digest": order.release,
         "out": str(out),
         "groups": order.groups,
         "lease_until": iso_time(opening.keys.until),

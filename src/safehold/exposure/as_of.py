@@ -21,6 +21,7 @@ import msgspec
 from safehold.ledger.sqlite import SqliteStore
 from safehold.ledger.storage import Transaction, View
 from safehold.ledger.tree import checked_tile, tree_root
+from safehold.model.encoding import resolved
 from safehold.model.errors import NotFound
 from safehold.model.ids import Digest
 from safehold.state.projection import StateProjector
@@ -36,7 +37,7 @@ class _Timed(msgspec.Struct):
 
 def cut_size(view: View, at: int) -> int:
     """How many entries were there at ``at`` (µs UTC). Raises ``NotFound`` (``exposure.before_ledger``) for none."""
-    decoder = msgspec.json.Decoder(_Timed)
+    decoder = msgspec.json.Decoder(resolved(_Timed))
     end = view.size()
     while end > 0:
         begin = max(0, end - _BATCH)

@@ -39,6 +39,7 @@ from safehold.exposure.incident import choose_incident, choose_window, find_clai
 from safehold.exposure.openings import COLUMNS, Openings, ViewOpenings, first_times, has_few, read_rows
 from safehold.ledger.storage import View
 from safehold.model.contents import parse_contents
+from safehold.model.encoding import resolved
 from safehold.model.errors import SafeholdError
 from safehold.model.ids import Digest
 from safehold.model.statements import AffectedClaim, SubjectCount, WindowClaim
@@ -134,8 +135,8 @@ def _advisories(view: View) -> tuple[AdvisoryVersion, ...]:
             source=row[3],
             aliases=_names(row[4]),
             joined=_names(row[5]),
-            affected=msgspec.json.decode(row[6], type=tuple[AffectedClaim, ...]),
-            windows=msgspec.json.decode(row[7], type=tuple[WindowClaim, ...]),
+            affected=msgspec.json.decode(row[6], type=resolved(tuple[AffectedClaim, ...])),
+            windows=msgspec.json.decode(row[7], type=resolved(tuple[WindowClaim, ...])),
             summary=row[8],
             first_seen=row[9],
             published=row[10],
@@ -238,7 +239,7 @@ def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, 
             groups=_names(row[9]),
             classification=row[10],
             purposes=_names(row[11]),
-            people=msgspec.json.decode(row[12], type=tuple[SubjectCount, ...]),
+            people=msgspec.json.decode(row[12], type=resolved(tuple[SubjectCount, ...])),
             idx=row[13],
             t=row[14],
         )

@@ -16,6 +16,7 @@ import msgspec
 
 from safehold.exposure.facts import Case
 from safehold.exposure.judgement import Judgement
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid
 
 __all__ = ["EU", "Deadline", "Duty", "Told", "due_duties", "parse_duties", "standing_duties"]
@@ -62,7 +63,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def parse_duties(text: str, name: str) -> tuple[Duty, ...]:
     """The rules of a TOML file. Raises ``InputInvalid`` (``exposure.duties``) for a text that is none."""
     try:
-        duties = msgspec.convert(tomllib.loads(text), _File).duty
+        duties = msgspec.convert(tomllib.loads(text), resolved(_File)).duty
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InputInvalid(
             "exposure.duties", f"{name} holds no duties: {error}", "see docs/spec/notices.md for the form"

@@ -23,7 +23,6 @@ from safehold.exposure.words import list_words, time_words
 __all__ = ["InReach", "Target", "credentials_in_reach", "find_targets", "opens_release", "opens_through_host"]
 
 _FOR_EVER: Final = 1 << 53
-_MOST_STEPS: Final = 16
 
 
 class InReach(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +97,10 @@ def find_targets(case: Case, host: str, spans: Sequence[Span]) -> tuple[Target, 
             opens.setdefault(note.credential, []).append(note)
     found, seen = list[Target](), set[tuple[str, str, int, int]]()
     frontier: list[tuple[str, tuple[Span, ...], tuple[str, ...], tuple[int, ...]]] = [(host, tuple(spans), (host,), ())]
-    for step in range(_MOST_STEPS):
+    first = True
+    while (
+        frontier
+    ):  # it ends: starts and ends of lives are those of notes and of the first spans, and each is seen once
         following = list[tuple[str, tuple[Span, ...], tuple[str, ...], tuple[int, ...]]]()
         for at, times, steps, entries in frontier:
             for credential in credentials_in_reach(case, at, times):
@@ -114,13 +116,13 @@ def find_targets(case: Case, host: str, spans: Sequence[Span]) -> tuple[Target, 
                     found.append(
                         Target(
                             kind=key[0], id=key[1], start=credential.start, end=credential.end, steps=path,
-                            entries=shown, direct=step == 0,
+                            entries=shown, direct=first,
                         )
                     )  # fmt: skip
                     if key[0] == "host":
                         # Whoever came in may stay: what is there later is in reach too.
                         following.append((key[1], (Span(credential.start, _FOR_EVER),), path, shown))
-        frontier = following
+        frontier, first = following, False
     return tuple(found)
 
 

@@ -39,11 +39,15 @@ TEN: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
 
 
 class PublicAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the ten. ``parts`` are the answers that it rests on, ``evidence`` their entries, each once."""
+    """One of the ten. ``parts`` are the answers that it rests on, ``evidence`` their entries, each once.
+
+    ``reply`` is *no* only where every part says no; ``partly``: some part is unknown, and not all of them.
+    """
 
     number: int
     question: str
     reply: Reply
+    partly: bool
     summary: tuple[str, ...]
     parts: tuple[int, ...]
     evidence: tuple[int, ...]
@@ -64,13 +68,21 @@ def _public(number: int, report: Report, pause: str) -> PublicAnswer:
     return PublicAnswer(
         number=number,
         question=text,
-        reply="unknown" if len(unclear) == len(own) else "no" if all(one.reply == "no" for one in own) else "yes",
+        reply=_reply([one.reply for one in own]),
+        partly=bool(unclear) and len(unclear) < len(own),
         summary=_summary(number, report, pause, [one.summary for one in own]),
         parts=parts,
         evidence=tuple(sorted({entry for one in own for entry in one.evidence})),
         coverage=own[0].coverage if own else _NO_CALLS,
         fallback="; ".join(elsewhere) if own else "logs of the gateway and of the model providers",
     )
+
+
+def _reply(parts: list[Reply]) -> Reply:
+    """One *yes* is a yes; without one, a single unknown part leaves the whole unknown. Of no part nothing is known."""
+    if "yes" in parts:
+        return "yes"
+    return "no" if parts and "unknown" not in parts else "unknown"
 
 
 def _summary(number: int, report: Report, pause: str, said: list[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from safehold.ledger import sshsig
 from safehold.ledger.export import write_file
 from safehold.ledger.keys import PublicKey, SigningKey
 from safehold.ledger.source import Source
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, resolved
 from safehold.model.errors import InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import Digest, sha256_digest
 
@@ -85,7 +85,7 @@ def open_bundle(tree: Source, trusted: Mapping[str, PublicKey]) -> Bundle:
         )
     signer = _signer(signature, data, trusted, tree.name)
     try:
-        bundle = msgspec.convert(decode_canonical(data), Bundle)
+        bundle = msgspec.convert(decode_canonical(data), resolved(Bundle))
     except (InputInvalid, msgspec.ValidationError) as error:
         raise InputInvalid("inventory.bundle_form", f"{tree.name} is no list of advisories: {error}") from error
     if bundle.form != _FORM:

@@ -27,6 +27,7 @@ from safehold.inventory.documents import (
     package_name,
     package_notes,
 )
+from safehold.model.encoding import resolved
 from safehold.model.ids import parse_advisory_id, sha256_digest
 
 __all__ = ["parse_purl", "read_csaf"]
@@ -118,7 +119,7 @@ class _Known(msgspec.Struct, frozen=True):
 
 def read_csaf(plain: dict[str, Any], body: bytes, stem: str) -> AdvisoryDocument:
     """The document in a CSAF file. Raises ``InputInvalid`` and ``msgspec.ValidationError``."""
-    found, notes = msgspec.convert(plain, _Csaf), list[str]()
+    found, notes = msgspec.convert(plain, resolved(_Csaf)), list[str]()
     tracking, known = found.document.tracking, _products(found.product_tree)
     meant = dict[str, None]()
     for one in found.vulnerabilities:

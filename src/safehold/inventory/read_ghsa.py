@@ -21,6 +21,7 @@ from safehold.inventory.documents import (
     package_name,
     package_notes,
 )
+from safehold.model.encoding import resolved
 from safehold.model.ids import parse_advisory_id, sha256_digest
 
 __all__ = ["read_ghsa"]
@@ -54,7 +55,7 @@ class _Ghsa(msgspec.Struct):
 
 def read_ghsa(plain: dict[str, Any], body: bytes, stem: str) -> AdvisoryDocument:
     """The document in an advisory of GitHub's API. Raises ``InputInvalid`` and ``msgspec.ValidationError``."""
-    found, notes = msgspec.convert(plain, _Ghsa), list[str]()
+    found, notes = msgspec.convert(plain, resolved(_Ghsa)), list[str]()
     claims = [claim for one in found.vulnerabilities or [] if (claim := _claim(one, notes)) is not None]
     if not claims:
         notes.append("it names no package")

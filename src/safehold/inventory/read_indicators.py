@@ -19,6 +19,7 @@ from safehold.inventory.documents import (
     advisory_time,
     bounded,
 )
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import parse_advisory_id, sha256_digest
 
@@ -55,7 +56,7 @@ _KNOWN: Final = frozenset(_Indicators.__struct_fields__)
 
 def read_indicators(plain: dict[str, Any], body: bytes, stem: str) -> AdvisoryDocument:
     """The document in an indicator file, called ``stem``. Raises ``InputInvalid`` and ``msgspec.ValidationError``."""
-    found = msgspec.convert(plain, _Indicators)
+    found = msgspec.convert(plain, resolved(_Indicators))
     claims: list[Claim] = list(packages_of(file.name for file in found.files))
     claims += [FileClaim(file.name, file.path, file.sha256.lower(), file.version) for file in found.files]
     claims += [PathClaim(path) for path in found.paths]

@@ -24,6 +24,7 @@ from safehold.inventory.documents import (
     package_name,
     package_notes,
 )
+from safehold.model.encoding import resolved
 from safehold.model.ids import parse_advisory_id, sha256_digest
 
 __all__ = ["read_osv"]
@@ -59,7 +60,7 @@ class _Osv(msgspec.Struct):
 
 def read_osv(plain: dict[str, Any], body: bytes, stem: str) -> AdvisoryDocument:
     """The document in an OSV record. Raises ``InputInvalid`` and ``msgspec.ValidationError``."""
-    osv, notes = msgspec.convert(plain, _Osv), list[str]()
+    osv, notes = msgspec.convert(plain, resolved(_Osv)), list[str]()
     claims = [claim for affected in osv.affected or [] if (claim := _claim(affected, notes)) is not None]
     if not claims:
         notes.append("it names no package")

@@ -25,6 +25,7 @@ from safehold.inventory.documents import (
     package_name,
 )
 from safehold.inventory.read_indicators import packages_of
+from safehold.model.encoding import resolved
 from safehold.model.ids import parse_advisory_id, sha256_digest
 
 __all__ = ["pattern_terms", "read_stix"]
@@ -75,7 +76,7 @@ def read_stix(plain: dict[str, Any], body: bytes, stem: str) -> AdvisoryDocument
 
     Raises ``InputInvalid`` and ``msgspec.ValidationError``.
     """
-    bundle, found = msgspec.convert(plain, _Bundle), _Found()
+    bundle, found = msgspec.convert(plain, resolved(_Bundle)), _Found()
     reports = [one for one in bundle.objects if one.type == "report"]
     indicators = [one for one in bundle.objects if one.type == "indicator"]
     for one in indicators:

@@ -16,7 +16,7 @@ import msgspec
 from safehold.inventory.agent import MAX_MESSAGE_BYTES, NAMESPACE
 from safehold.ledger import sshsig
 from safehold.ledger.keys import PublicKey
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, resolved
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import Digest, HostId, parse_digest, parse_host_id, sha256_digest
 
@@ -264,7 +264,7 @@ def parse_message(data: bytes) -> InventoryReport | InventoryConfirmation:
         raise InputInvalid("inventory.message_size", f"a message of {len(data):,} bytes exceeds {MAX_MESSAGE_BYTES:,}")
     try:
         plain = decode_canonical(data)
-        message = msgspec.convert(plain, type=_types())
+        message = msgspec.convert(plain, type=resolved(_types()))
     except (InputInvalid, msgspec.ValidationError, RecursionError) as error:
         raise InputInvalid(
             "inventory.message_form",

@@ -30,6 +30,7 @@ from safehold.ledger.disk import sync_folder
 from safehold.ledger.export import write_file
 from safehold.ledger.note import Checkpoint, NoteVerifier, open_checkpoint, split_note
 from safehold.ledger.proof import verify_consistency
+from safehold.model.encoding import resolved
 from safehold.model.errors import StorageFailed, VerificationFailed
 
 __all__ = ["Evidence", "EvidenceFolder", "EvidenceKind", "bare_note", "open_evidence"]
@@ -102,7 +103,7 @@ def open_evidence(data: bytes, verifier: NoteVerifier) -> tuple[Checkpoint, Chec
     if len(data) > _MAX_EVIDENCE_BYTES:
         raise _bad_form()
     try:
-        evidence = msgspec.json.decode(data, type=Evidence)
+        evidence = msgspec.json.decode(data, type=resolved(Evidence))
         prefix = base64.b64decode(evidence.prefix, validate=True)
         proof = [base64.b64decode(node, validate=True) for node in evidence.proof]
         notes = evidence.known.encode(), evidence.offered.encode()

@@ -27,6 +27,7 @@ from safehold.ledger.export import write_file
 from safehold.ledger.keys import SigningKey
 from safehold.ledger.witness import Witness
 from safehold.ledger.witness_state import WitnessState
+from safehold.model.encoding import resolved
 from safehold.model.errors import Conflict, NotFound, StorageFailed
 
 __all__ = ["OpenWitness", "create_witness", "open_witness"]
@@ -88,7 +89,7 @@ def open_witness(folder: Path, clock: Callable[[], int]) -> OpenWitness:
     A witness whose state file is gone does not open: it would cosign anything.
     """
     try:
-        file = msgspec.json.decode((folder / _FILE).read_bytes(), type=_WitnessFile)
+        file = msgspec.json.decode((folder / _FILE).read_bytes(), type=resolved(_WitnessFile))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             "ledger.no_witness", f"there is no witness at {folder}", "make one: safehold witness init --name NAME"

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import sha256_digest
 
@@ -153,7 +153,7 @@ def parse_contents(data: bytes) -> Contents:
     if len(data) > MAX_CONTENTS_BYTES:
         raise InputInvalid("model.contents", f"contents of {len(data):,} bytes exceed {MAX_CONTENTS_BYTES:,}")
     try:
-        return msgspec.json.decode(data, type=Contents)
+        return msgspec.json.decode(data, type=resolved(Contents))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputInvalid("model.contents", "these bytes are not the contents of an inventory") from error
 

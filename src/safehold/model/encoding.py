@@ -11,25 +11,37 @@ bytes that are not already in canonical form: otherwise one fact could have two 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from operator import attrgetter
 from types import UnionType
-from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from safehold.model.errors import InputInvalid
 
-__all__ = ["MAX_ENTRY_BYTES", "canonical_bytes", "decode_canonical", "pretty_json", "typed_bytes", "typed_lines"]
+__all__ = [
+    "MAX_ENTRY_BYTES",
+    "canonical_bytes",
+    "decode_canonical",
+    "pretty_json",
+    "resolved",
+    "typed_bytes",
+    "typed_lines",
+]
 
 MAX_ENTRY_BYTES: Final = 65_535
 """C2SP tlog-tiles: an entry bundle prefixes each entry with a uint16 length. Larger payloads go by digest."""
 
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 _MAX_DEPTH: Final = 64
+_Kind = TypeVar("_Kind")
 _encoder: Final = msgspec.json.Encoder(order="sorted")
+_resolving: Final = threading.Lock()
+_known: Final[set[Any]] = set()
 # Where a member's integer beyond ±(2^53 - 1) could be: 2^53 begins with a 9 and has 16 digits. May find what is within,
 # never misses what is beyond. Arrays of integers do not occur in statements; a test holds that.
 _WIDE_INTEGER: Final = re.compile(rb'":-?(?:9[0-9]{15}|[0-9]{17})')
@@ -146,6 +158,20 @@ def decode_canonical(data: bytes) -> Any:
     if canonical_bytes(plain) != data:
         raise InputInvalid("model.not_canonical", "these bytes are JSON, but not in canonical form")
     return plain
+
+
+def resolved(kind: _Kind) -> _Kind:
+    """``kind``, a type to decode to, made ready by one thread while all others wait.
+
+    msgspec looks up what a struct's fields are when the struct is first decoded to, and shows it to other threads half
+    done: a second thread that decodes to it at that moment reads through a null pointer, and the process is gone. So
+    every type that is decoded to inside a function goes through here; a test of the house looks for others.
+    """
+    if kind not in _known:
+        with _resolving:
+            msgspec.json.Decoder(kind)  # looks up all of it, nested structs included
+            _known.add(kind)
+    return kind
 
 
 def pretty_json(value: Any) -> str:

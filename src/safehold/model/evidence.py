@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import HostId
 
@@ -44,7 +44,7 @@ def parse_evidence(data: bytes) -> tuple[EvidenceRow, ...]:
     if len(data) > MAX_EVIDENCE_BYTES:
         raise InputInvalid("model.evidence", f"evidence of {len(data):,} bytes exceeds {MAX_EVIDENCE_BYTES:,}")
     try:
-        return msgspec.json.decode(data, type=tuple[EvidenceRow, ...])
+        return msgspec.json.decode(data, type=resolved(tuple[EvidenceRow, ...]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputInvalid("model.evidence", "these bytes are not rows of evidence") from error
 

@@ -21,7 +21,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from safehold.model.encoding import MAX_ENTRY_BYTES, canonical_bytes, decode_canonical, typed_bytes, typed_lines
+from safehold.model.encoding import (
+    MAX_ENTRY_BYTES,
+    canonical_bytes,
+    decode_canonical,
+    resolved,
+    typed_bytes,
+    typed_lines,
+)
 from safehold.model.errors import InputInvalid
 from safehold.model.ids import (
     DatasetId,
@@ -344,7 +351,7 @@ STATEMENT_TYPES: Final[dict[str, type[Statement]]] = {
 @lru_cache(maxsize=1)
 def _decoder() -> msgspec.json.Decoder[Any]:
     # Built once and late: resolving the union costs milliseconds that `--help` must not pay.
-    return msgspec.json.Decoder(AnyStatement)
+    return msgspec.json.Decoder(resolved(AnyStatement))
 
 
 def encode(statement: Statement) -> bytes:

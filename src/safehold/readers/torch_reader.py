@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid, SafeholdError
 from safehold.model.ids import Digest
 from safehold.readers.desk import Carried
@@ -155,7 +156,7 @@ class SealedTorch(_Base):  # type: ignore[misc]  # the base is torch's where the
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` says. Raises ``InputInvalid`` (``readers.state``, ``readers.state_other``)."""
         try:
-            known = msgspec.convert(state, _State)
+            known = msgspec.convert(state, resolved(_State))
         except msgspec.ValidationError as error:
             raise InputInvalid(
                 "readers.state", f"this is no state of a reader: {error}", "give what state_dict() returned"

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from safehold.model.encoding import canonical_bytes, decode_canonical
+from safehold.model.encoding import canonical_bytes, decode_canonical, resolved
 from safehold.model.errors import InputInvalid, SafeholdError, VerificationFailed
 
 __all__ = ["PAYLOAD_TYPE", "Envelope", "Signature", "Signer", "Verifier", "check_signature", "parse_envelope", "sign"]
@@ -112,7 +112,7 @@ def parse_envelope(data: bytes) -> Envelope:
     """Return the envelope in ``data``, or raise ``VerificationFailed`` (``vault.manifest_altered``)."""
     try:
         plain: Any = decode_canonical(data)
-        envelope = msgspec.convert(plain, Envelope)
+        envelope = msgspec.convert(plain, resolved(Envelope))
     except (InputInvalid, msgspec.ValidationError, RecursionError) as error:
         raise _damaged(str(error)) from error
     if envelope.payload_type != PAYLOAD_TYPE:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import SafeholdError
 from safehold.model.ids import Digest
 from safehold.vault.cut import Chunk
@@ -78,7 +78,7 @@ class Journal:
 
     def _take(self, line: bytes) -> None:
         try:
-            found = msgspec.json.decode(line, type=_Line)
+            found = msgspec.json.decode(line, type=resolved(_Line))
         except msgspec.DecodeError:
             return
         if found.files:

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 from msgspec import Meta
 
-from safehold.model.encoding import canonical_bytes, pretty_json
+from safehold.model.encoding import canonical_bytes, pretty_json, resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed, VerificationFailed
 from safehold.vault.disk import storage_failed, sync_folder, write_new
 
@@ -214,7 +214,7 @@ def _read(path: Path) -> _File:
         plain: Any = msgspec.json.decode(data)
         if isinstance(plain, dict) and isinstance(plain.get("v"), int) and plain["v"] > 1:
             raise InputInvalid("vault.kek_version", f"{path} is of a newer kind", "open it with a newer Safehold")
-        file = msgspec.convert(plain, _File)
+        file = msgspec.convert(plain, resolved(_File))
         sound = _checksum(file) == file.check and len(_unbase64(file.salt, path)) == 16
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path) from error

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from safehold.model.encoding import canonical_bytes, decode_canonical, typed_bytes
+from safehold.model.encoding import canonical_bytes, decode_canonical, resolved, typed_bytes
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import (
     DatasetId,
@@ -302,7 +302,7 @@ def parse_manifest(body: bytes) -> Manifest:
             )
         if kind == PREDICATE_TYPE_V1:
             plain = plain | {"predicate": upgraded(plain.get("predicate"))}
-        statement = msgspec.convert(plain, _Statement)
+        statement = msgspec.convert(plain, resolved(_Statement))
     except msgspec.ValidationError as error:
         raise _altered(str(error)) from error
     except InputInvalid as error:
@@ -327,7 +327,7 @@ def _parse_known(body: bytes) -> _Statement | None:
 
 @cache
 def _decoder() -> msgspec.json.Decoder[_Statement]:
-    return msgspec.json.Decoder(_Statement)
+    return msgspec.json.Decoder(resolved(_Statement))
 
 
 def _altered(reason: str) -> VerificationFailed:

@@ -31,7 +31,7 @@ from typing import Final, Protocol
 import msgspec
 import pyarrow as pa
 
-from safehold.model.encoding import canonical_bytes
+from safehold.model.encoding import canonical_bytes, resolved
 from safehold.model.errors import Conflict, InputInvalid, SafeholdError
 from safehold.model.ids import Digest, GroupName, party_of, sha256_digest
 from safehold.vault.chunks import ChunkWriter
@@ -240,7 +240,7 @@ class FileSeal:
         lines = []
         for text in data.split(b"\n")[:-1]:  # what has no line end was being written when its writer died
             try:
-                lines.append(msgspec.json.decode(text, type=_Line))
+                lines.append(msgspec.json.decode(text, type=resolved(_Line)))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
         return lines

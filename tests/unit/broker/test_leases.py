@@ -189,3 +189,16 @@ def test_a_broker_that_starts_anew_knows_no_lease(world: World) -> None:
     opened = lease(world)
     world.broker._leases.drop(opened.id)
     refused(world, opened, "broker.lease_unknown", ends=False, step=3)
+
+
+def test_sessions_are_forgotten_when_their_time_is_over(world: World) -> None:
+    old = lease(world, seconds=60)
+    for _ in range(3):
+        lease(world, seconds=60)
+    world.now += 61 * SECOND
+    fresh = lease(world, seconds=60)
+    assert list(world.broker._leases._sessions) == [fresh.id]
+    with pytest.raises(Refused) as caught:
+        old.request_keys(world.release, GROUPS)
+    assert (caught.value.code, caught.value.hint) == ("broker.lease_unknown", "open a new lease")
+    assert fresh.request_keys(world.release, GROUPS)

@@ -28,6 +28,7 @@ from safehold.app.serve.metrics import Metrics
 from safehold.app.serve.pages import Pages
 from safehold.app.serve.plan import FrontPlan, bind
 from safehold.app.serve.protocol import bounded_protocol, sweep
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid, SafeholdError
 
 __all__ = ["main", "make_server"]
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     end_with_parent()
     try:
-        plan = msgspec.json.decode(given.plan, type=FrontPlan)
+        plan = msgspec.json.decode(given.plan, type=resolved(FrontPlan))
         with bind(plan) as listener:
             try:
                 server = make_server(plan, given.folder, plan.limits)

@@ -27,6 +27,7 @@ from safehold.app.serve.openapi import openapi_document
 from safehold.app.serve.routes import READS
 from safehold.broker.http_form import PROBLEM_TYPE
 from safehold.ledger.static import MAX_NAME_CHARACTERS, needs_publishing, never_changes
+from safehold.model.encoding import resolved
 from safehold.model.errors import InputInvalid, NotFound, Refused, SafeholdError, StorageFailed
 
 __all__ = ["Pages"]
@@ -87,7 +88,7 @@ class Pages:
         if outcome.status != 200:
             self._metrics.ready.set(0)
             return _error(outcome)
-        state = msgspec.json.decode(outcome.body, type=_Vault)
+        state = msgspec.json.decode(outcome.body, type=resolved(_Vault))
         code = "serve.draining" if self.draining else state.read_only or ("" if state.leads else "serve.follower")
         self._metrics.ready.set(0 if code else 1)
         if code:
