@@ -152,6 +152,29 @@ def test_the_ten_questions_are_answered_with_entries_and_receipts(demo: Demo, de
     assert "bright-annotators/ws-1" in answers[11]["summary"]  # nobody noted its credentials: that stays unknown
 
 
+def test_the_ten_questions_that_nobody_could_answer(demo: Demo, desk: Desk, tmp_path: Path) -> None:
+    told = desk.json("exposure", "PYSEC-2026-2", "--ten", "--receipts", tmp_path / "receipts")
+    replies = {one["number"]: one["reply"] for one in told["ten"]}
+    assert {number for number, reply in replies.items() if reply == "unknown"} == {6, 8, 10}
+    said = {one["number"]: " ".join(one["summary"]) for one in told["ten"]}
+    assert "quill-works/texts@1 and quill-works/texts@2 could be taken" in said[1]
+    assert "quill-works/ci-1 (exposed)" in said[2]
+    assert "bright-annotators/ws-1 (unknown" in said[2]
+    assert "job 4711" in said[3]
+    assert "mirror-upload-token" in said[5]
+    assert "34 people" in said[7]
+    assert "party:quill-works" in said[9]
+    used = {entry for one in told["ten"] for entry in one["evidence"]}
+    assert set(told["receipts"]["entries"]) == used
+    verifier = (tmp_path / "receipts" / "verifier.txt").read_text().strip()
+    for entry in used:
+        found = desk.json("verify", tmp_path / "receipts" / f"entry-{entry}.tlog-proof", "--verifier", verifier)
+        assert found["entry"] == entry
+        assert desk.json("log", "show", entry)["kind"] == json.loads(found["statement"])["kind"]
+    shown = desk("exposure", "PYSEC-2026-2", "--question", "14", "--question", "22").out
+    assert ("  14  " in shown, "  22  " in shown, "  13  " in shown) == (True, True, False)
+
+
 def test_what_was_known_on_the_day(demo: Demo, desk: Desk) -> None:
     then = desk.json("exposure", "PYSEC-2026-2", "--as-of", "2026-03-24T17:00:00Z")
     checkpoint = then["checkpoint"]

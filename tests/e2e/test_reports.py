@@ -39,13 +39,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     return desk
 
 
-@pytest.mark.parametrize("form", ["html", "json", "ocsf", "openvex", "schema", "stix", "text"])
+@pytest.mark.parametrize("form", ["csaf", "html", "json", "ocsf", "openvex", "schema", "stix", "text"])
 def test_every_format_is_written(desk: Desk, tmp_path: Path, form: str) -> None:
     out = tmp_path / "report"
     said = desk.json("report", ADVISORY, "--format", form, "--out", out)
     data = out.read_bytes()
     assert said["bytes"] == len(data) > 100
-    if form in ("json", "openvex", "schema", "stix"):
+    if form in ("csaf", "json", "openvex", "schema", "stix"):
         json.loads(data)
     if form == "ocsf":
         assert {json.loads(line)["class_uid"] for line in data.splitlines()} == {2004, 2006}

@@ -84,6 +84,23 @@ def test_compare_decide_prove_and_lift(desk: Desk, tmp_path: Path) -> None:
     assert desk.json("fsck")["problems"] == []
 
 
+def test_the_policy_chooses_who_proposes_and_whoever_asks_may_choose_another(desk: Desk, tmp_path: Path) -> None:
+    assert desk.json("whatif", ADVISORY)["proposal"]["chosen_by"] == "built in"
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[response]\nprofile = "strict"\n')
+    entry = desk.json("policy", "set", policy)["entry"]
+    proposal = desk.json("whatif", ADVISORY)["proposal"]
+    assert (proposal["profile"], proposal["course"]) == ("strict", "suspend-supplier")
+    assert proposal["chosen_by"] == f"by the policy of entry {entry}"
+    own = desk.json("whatif", ADVISORY, "--profile", "watchful")["proposal"]
+    assert (own["profile"], own["chosen_by"]) == ("watchful", "chosen by --profile; the policy says strict")
+    decide = ("respond", "decide", ADVISORY, "--course", "suspend-hosts", "--reason", "it held it", "--dry-run")
+    assert desk.json(*decide)["proposal"]["profile"] == "strict"
+    policy.write_text('[response]\nprofile = "asleep"\n')
+    assert desk.error("policy", "set", policy, code=2)["code"] == "broker.policy_form"
+    assert 'profile = "strict"' in desk("policy", "show").out
+
+
 def test_what_cannot_be_decided(desk: Desk, tmp_path: Path) -> None:
     assert desk.error("whatif", "PYSEC-1999-1", code=6)["code"] == "containment.no_advisory"
     decide = ("respond", "decide", ADVISORY, "--course", "suspend-hosts", "--reason")

@@ -7,6 +7,8 @@ function lives in the tests and must agree on random facts.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from safehold.broker.grants import TokenRequest, VerifiedGrant
@@ -33,7 +35,7 @@ class DatasetRule(msgspec.Struct, frozen=True, kw_only=True):
 
 class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Limits in seconds: age of an inventory, difference of clocks, life of released keys and of a lease; and the part
-    keys that a lease may give.
+    keys that a lease may give. ``response``: the profile that proposes what to do after an incident.
     """
 
     inventory_max_age: int = 3600
@@ -42,6 +44,7 @@ class BrokerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     lease_keys: int = 100_000
     releases_per_hour: int | None = None
     datasets: tuple[DatasetRule, ...] = ()
+    response: Literal["strict", "measured", "watchful"] = "measured"
 
     def rule_for(self, dataset: DatasetId) -> DatasetRule | None:
         """What is said of this dataset besides, or None."""

@@ -9,6 +9,9 @@ The file is a payload of an entry, so that everyone sees by what the broker deci
     lease_keys = 100000             # part keys
     releases_per_hour = 500         # key releases of one host; left out: no limit
 
+    [response]
+    profile = "measured"            # who proposes after an incident: strict, measured or watchful
+
     [[dataset]]
     name = "quill-works/word-problems"
     purposes = ["training"]         # beside what the grant says; left out: all
@@ -20,7 +23,7 @@ The file is a payload of an entry, so that everyone sees by what the broker deci
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -51,8 +54,13 @@ class _Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     two_person: bool = False
 
 
+class _Response(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    profile: Literal["strict", "measured", "watchful"] = "measured"
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: _Limits = _Limits()
+    response: _Response = _Response()
     dataset: tuple[_Dataset, ...] = ()
 
 
@@ -87,6 +95,7 @@ def parse_policy(data: bytes) -> BrokerPolicy:
         lease_keys=limits.lease_keys,
         releases_per_hour=limits.releases_per_hour,
         datasets=rules,
+        response=file.response.profile,
     )
 
 

@@ -12,6 +12,14 @@ import click
 import msgspec
 
 from safehold.cli.context import Home, Session, session_of
+from safehold.cli.exposure_part import (
+    chosen_answers,
+    part_document,
+    receipts_of,
+    ten_answers,
+    ten_lines,
+    write_receipts,
+)
 from safehold.cli.exposure_watch import differences, follow_head
 from safehold.cli.kinds import ADVISORY, parse_moment
 from safehold.cli.output import Painted, iso_time, one_line
@@ -19,7 +27,7 @@ from safehold.exposure.as_of import view_as_of
 from safehold.exposure.case import load_case
 from safehold.exposure.html import report_html
 from safehold.exposure.openings import Openings, SegmentOpenings, ViewOpenings, has_few
-from safehold.exposure.report import Report, answer_all, report_json
+from safehold.exposure.report import Report, answer_all
 from safehold.exposure.text import Line, text_lines
 from safehold.ledger.export import write_file
 from safehold.ledger.segments.query import QueryLimits
@@ -48,6 +56,19 @@ _COLOURS: Final[dict[str, str]] = {
 @click.option("--window", help="The source whose window counts (default: the widest of all claims).")
 @click.option("--as-of", "as_of", help="Answer as it was known at this time: 2026-03-25 or 2026-03-25T09:00:00Z.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Also write one self-contained HTML file.")
+@click.option(
+    "--question",
+    "numbers",
+    type=click.IntRange(1, 23),
+    multiple=True,
+    help="Show this question alone; may be repeated.",
+)
+@click.option("--ten", is_flag=True, help="Answer the ten questions that customers asked in public.")
+@click.option(
+    "--receipts",
+    type=click.Path(path_type=Path),
+    help="Write the ledger's receipt of each entry that the answers rest on into this folder.",
+)
 @click.option("--tables/--no-tables", default=True, help="Show the table under each answer.")
 @click.option("--watch", is_flag=True, help="Answer again whenever the ledger has grown, and say what is different.")
 @click.option("--every", type=click.FloatRange(min=0.05), default=2.0, help="With --watch: seconds between looks. [2]")
@@ -66,12 +87,20 @@ def command(context: click.Context, /, advisory: AdvisoryId | None, **given: Any
         _watch(session, wish, given["every"])
         return
     with session.open_home() as home:
-        report = _answer(home, wish)
+        whole = _answer(home, wish)
+        report = chosen_answers(whole, given["numbers"])
+        ten = ten_answers(home, whole) if given["ten"] else ()
+        folder: Path | None = given["receipts"]
+        receipts = None if folder is None else write_receipts(home, receipts_of(report, ten), folder)
     html_file: Path | None = given["html_file"]
     if html_file is not None:
-        write_report(report, html_file)
-    lines = coloured(text_lines(report, tables=given["tables"]), sys.stdout.isatty())
-    session.out.result(report_json(report), [*lines, *([f"Report: {html_file}"] if html_file else [])])
+        write_report(whole, html_file)
+    shown = text_lines(report, tables=given["tables"], only=bool(given["numbers"] or ten), answers=not ten)
+    lines = [*coloured(shown, sys.stdout.isatty()), *ten_lines(ten)]
+    if receipts is not None:
+        lines.append(f"{len(receipts['entries'])} receipts in {folder}: safehold verify {folder}/entry-… --verifier …")
+    document = part_document(report, ten) | ({"receipts": receipts} if receipts is not None else {})
+    session.out.result(document, [*lines, *([f"Report: {html_file}"] if html_file else [])])
 
 
 class _Wish(msgspec.Struct, frozen=True, kw_only=True):

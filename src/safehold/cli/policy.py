@@ -11,8 +11,8 @@ from safehold.broker.approvals import Rulings
 from safehold.broker.policy import BrokerPolicy
 from safehold.broker.policy_file import MAX_POLICY_BYTES, parse_policy
 from safehold.cli.context import session_of
+from safehold.cli.policy_in_force import policy_in_force
 from safehold.model.errors import NotFound
-from safehold.state.standing_access import find_policy
 
 __all__ = ["command"]
 
@@ -51,11 +51,8 @@ def _show(context: click.Context) -> None:
     """The policy in force, as it was set; without one, the limits that are built in."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
-        found = find_policy(view)
-        data = b"" if found is None else view.payload(found.policy) or b""
-    policy = parse_policy(data)
+        policy, data, entry = policy_in_force(view)
     text = data.decode() if data else "# no policy was set: these limits are built in\n" + _limits(policy)
-    entry = None if found is None else found.idx
     session.out.result({"policy": _shown(policy), "entry": entry}, text.splitlines())
 
 
@@ -65,4 +62,5 @@ def _shown(policy: BrokerPolicy) -> object:
 
 def _limits(policy: BrokerPolicy) -> str:
     names = ("inventory_max_age", "clock_tolerance", "lease", "lease_keys")
-    return "[limits]\n" + "\n".join(f"{name} = {getattr(policy, name)}" for name in names)
+    limits = "[limits]\n" + "\n".join(f"{name} = {getattr(policy, name)}" for name in names)
+    return f'{limits}\n\n[response]\nprofile = "{policy.response}"'

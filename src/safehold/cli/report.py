@@ -15,7 +15,7 @@ from safehold.cli.kinds import ADVISORY, parse_moment
 from safehold.exposure.as_of import view_as_of
 from safehold.exposure.case import load_case
 from safehold.exposure.facts import Case
-from safehold.exposure.formats import ocsf_events, openvex_document, stix_bundle
+from safehold.exposure.formats import csaf_document, ocsf_events, openvex_document, stix_bundle
 from safehold.exposure.html import report_html
 from safehold.exposure.judgement import Judgement, judge
 from safehold.exposure.report import answer_all, report_json, report_schema
@@ -41,6 +41,7 @@ def _events(case: Case, judgement: Judgement, _author: str) -> bytes:
 
 
 _FORMATS: Final[dict[str, Callable[[Case, Judgement, str], bytes]]] = {
+    "csaf": lambda case, judgement, author: _json(csaf_document(case, judgement, author, __version__)),
     "html": lambda case, _judgement, _author: report_html(answer_all(case)).encode(),
     "json": lambda case, _judgement, _author: _json(report_json(answer_all(case))),
     "ocsf": _events,
@@ -61,7 +62,7 @@ _FORMATS: Final[dict[str, Callable[[Case, Judgement, str], bytes]]] = {
 def command(
     context: click.Context, advisory: AdvisoryId, form: str, out: Path, window: str | None, as_of: str | None
 ) -> None:
-    """Write the exposure to ADVISORY as a file: STIX 2.1, OpenVEX, OCSF events (a line each), JSON and its schema, HTML, text."""
+    """Write the exposure to ADVISORY as a file: STIX 2.1, OpenVEX, CSAF 2.0, OCSF events (a line each), JSON, its schema, HTML, text."""
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
         now = home.clock()

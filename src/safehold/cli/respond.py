@@ -11,6 +11,7 @@ import msgspec
 from safehold.cli.context import session_of
 from safehold.cli.kinds import ADVISORY, MEMBER, RESPONSE
 from safehold.cli.output import iso_time
+from safehold.cli.policy_in_force import chosen_profile
 from safehold.cli.whatif import option_document, option_words
 from safehold.containment import (
     COURSE_WORDS,
@@ -41,9 +42,7 @@ def command() -> None:
 @click.argument("advisory", type=ADVISORY)
 @click.option("--course", type=click.Choice(COURSES), required=True, help="What to do; see `safehold whatif`.")
 @click.option("--reason", required=True, help="Why; it stands in the ledger and in every refusal.")
-@click.option(
-    "--profile", type=click.Choice(PROFILES), default="measured", show_default=True, help="Whose proposal to keep."
-)
+@click.option("--profile", type=click.Choice(PROFILES), help="Whose proposal to keep. [the policy's]")
 @click.option("--member", type=MEMBER, help="Who rules so.")
 @click.option(
     "--clean-days", type=click.FloatRange(0, 365), help="Days of clean inventories before a lift. [the profile's]"
@@ -53,10 +52,14 @@ def command() -> None:
 def _decide(context: click.Context, /, advisory: AdvisoryId, dry_run: bool, **options: Any) -> None:
     """Decide on ADVISORY: holds and plan are one append, all or nothing."""
     session = session_of(context)
-    ruling = _ruling(advisory, **options)
     with session.open_home() as home:
+        with home.log.view() as view:
+            options["profile"], chosen_by = chosen_profile(view, options["profile"])
+        ruling = _ruling(advisory, **options)
         planned = home.responses.preview(ruling) if dry_run else home.responses.carry_out(ruling)
-    session.out.result({"dry_run": dry_run, **_document(planned)}, _words(planned, dry_run=dry_run))
+    session.out.result(
+        {"dry_run": dry_run, "chosen_by": chosen_by, **_document(planned)}, _words(planned, dry_run=dry_run)
+    )
 
 
 def _ruling(

@@ -50,7 +50,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "advisory": ("safehold.cli.advisory", "Take in advisories; match them with inventories."),
     "evidence": ("safehold.cli.evidence", "Record what happened outside: files, credentials, clocks, notices."),
     "exposure": ("safehold.cli.exposure", "Answer what an incident exposed."),
-    "report": ("safehold.cli.report", "Write the exposure as STIX, OpenVEX, OCSF, JSON, HTML or text."),
+    "report": ("safehold.cli.report", "Write the exposure as STIX, OpenVEX, CSAF, OCSF, JSON, HTML or text."),
     "notice": ("safehold.cli.notice", "See who must be told by when; draft notices."),
     "whatif": ("safehold.cli.whatif", "Compare responses to an incident: what each stops, ends and leaves."),
     "respond": ("safehold.cli.respond", "Decide on a response, carry it out, prove its steps."),

@@ -11,6 +11,7 @@ import msgspec
 from safehold.cli.context import session_of
 from safehold.cli.kinds import ADVISORY
 from safehold.cli.output import iso_time
+from safehold.cli.policy_in_force import chosen_profile
 from safehold.containment import (
     COURSE_WORDS,
     PROFILES,
@@ -30,9 +31,9 @@ __all__ = ["command", "option_document", "option_words"]
 
 @click.command("whatif", epilog="Example: safehold whatif PYSEC-2026-2 --profile measured")
 @click.argument("advisory", type=ADVISORY)
-@click.option("--profile", type=click.Choice(PROFILES), default="measured", show_default=True, help="Who proposes.")
+@click.option("--profile", type=click.Choice(PROFILES), help="Who proposes. [the policy's; without one: measured]")
 @click.pass_context
-def command(context: click.Context, advisory: AdvisoryId, profile: Profile) -> None:
+def command(context: click.Context, advisory: AdvisoryId, profile: Profile | None) -> None:
     """Compare the courses that one may take after ADVISORY: what each would stop, end and leave.
 
     Four courses: suspend the supplier, suspend the hosts, revoke grants and rotate, go on and watch.
@@ -40,7 +41,8 @@ def command(context: click.Context, advisory: AdvisoryId, profile: Profile) -> N
     session = session_of(context)
     with session.open_home() as home, home.log.view() as view:
         concern = load_concern(view, advisory, home.clock())
-        proposal = propose(concern, profile, sealing_hosts(view))
+        proposing, chosen_by = chosen_profile(view, profile)
+        proposal = propose(concern, proposing, sealing_hosts(view))
     options = compare(concern)
     session.out.table(
         f"{advisory}: {_count(len(concern.concerned), 'host')} concerned, as of entry {concern.size - 1}",
@@ -54,9 +56,10 @@ def command(context: click.Context, advisory: AdvisoryId, profile: Profile) -> N
             "entries": concern.size,
             "hosts": [msgspec.to_builtins(host) for host in concern.concerned],
             "options": [option_document(option) for option in options],
-            "proposal": msgspec.to_builtins(proposal),
+            "open_tasks": None,
+            "proposal": msgspec.to_builtins(proposal) | {"chosen_by": chosen_by},
         },
-        [*_hosts(concern), *_proposed(proposal, advisory)],
+        [*_hosts(concern), *_proposed(proposal, advisory, chosen_by)],
     )
 
 
@@ -79,6 +82,9 @@ def _rows(options: Iterable[Option]) -> Iterable[tuple[str, ...]]:
     yield line("leases not renewed", (str(one.stops.leases) for one in every))
     yield line("runs, models on them", (f"{len(one.stops.runs)}, {len(one.stops.models)}" for one in every))
     yield line("ends ways to data", (f"{len(one.ends)} of {len(one.ends) + len(one.stays)}" for one in every))
+    yield line(
+        "open tasks of people", ("not recorded here: ask the supplier" if one.holds else "none" for one in every)
+    )
     yield line("leaves", ("; ".join(one.left) for one in every))
 
 
@@ -101,9 +107,9 @@ def _hosts(concern: Concern) -> list[str]:
     return lines or ["No host is concerned, and none is silent."]
 
 
-def _proposed(proposal: Proposal, advisory: str) -> list[str]:
+def _proposed(proposal: Proposal, advisory: str, chosen_by: str) -> list[str]:
     return [
-        f"The profile {proposal.profile} proposes: {COURSE_WORDS[proposal.course]}. {proposal.why}.",
+        f"The profile {proposal.profile} ({chosen_by}) proposes: {COURSE_WORDS[proposal.course]}. {proposal.why}.",
         f"Decide: safehold respond decide {advisory} --course {proposal.course} --reason '…' --dry-run",
     ]
 

@@ -29,15 +29,23 @@ class Line(msgspec.Struct, frozen=True):
     tone: Tone = "plain"
 
 
-def text_lines(report: Report, width: int = _WIDTH, *, tables: bool = True) -> tuple[Line, ...]:
+def text_lines(
+    report: Report, width: int = _WIDTH, *, tables: bool = True, only: bool = False, answers: bool = True
+) -> tuple[Line, ...]:
     """The lines of the report, none wider than ``width`` (at least 60) where words can be broken.
 
-    ``tables`` False leaves out the table under each answer.
+    ``tables`` False leaves out the table under each answer. ``only``: the head and the questions, nothing else; and not
+    the questions either with ``answers`` False.
     """
     width = max(width, 60)
     lines = [Line(plain_words(report.title), "title"), Line(asked_words(report), "dim"), Line("")]
     lines += _wrapped(report.headline, width, "headline")
     lines += [Line(""), *_window(report, width)]
+    if only:
+        lines += [Line("")] if answers else []
+        for answer in report.answers if answers else ():
+            lines += _answer(answer, width, tables=tables)
+        return tuple(lines)
     lines += [Line(""), Line("Releases", "head")]
     for release in report.releases:
         reasons = (*release.reasons[:-1], _with_evidence(release.reasons[-1], release.evidence))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import jsonschema
 import pytest
 import stix2
 
-from safehold.exposure.formats import ocsf_events, openvex_document, stix_bundle
+from safehold.exposure.formats import csaf_document, ocsf_events, openvex_document, stix_bundle
 from safehold.exposure.judgement import judge
 from safehold.exposure.report import answer_all, report_json, report_schema
 from tests.exposure_kit import BAD, CLEAN, MARCH_1, WINDOW, at
@@ -85,6 +87,41 @@ def test_unknown_is_never_not_affected(history):
     judgement = judge(case)
     assert openvex_document(case, judgement, "x")["statements"][0]["status"] == "under_investigation"
     assert ocsf_events(case, judgement, "1")[0]["severity"] == "High"
+
+
+def _csaf(case, tmp_path):
+    """Held against the schema and all mandatory tests of the standard, by another program."""
+    document = csaf_document(case, judge(case), "lab.example/custody", "1")
+    path = tmp_path / f"{document['document']['tracking']['id']}.json"
+    path.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "csaf", "validate", "--spec-version", "v20", "--no-network", "--quiet", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return document
+
+
+def test_csaf_holds_by_another_program_and_no_host_is_left_out(case, tmp_path):
+    document = _csaf(case, tmp_path)
+    (found,) = document["vulnerabilities"]
+    said = {product: status for status, products in found["product_status"].items() for product in products}
+    for presence in judge(case).presences:
+        own = [status for product, status in said.items() if product.endswith(f" on {presence.host}")]
+        assert own == ["known_" + STATUS[presence.verdict] if presence.verdict != "unknown" else STATUS["unknown"]]
+    assert {one["product_ids"][0] for one in found["remediations"]} == set(found["product_status"]["known_affected"])
+
+
+def test_csaf_of_a_ledger_without_hosts_or_findings_holds(history, tmp_path):
+    document = _csaf(_bare(history), tmp_path)
+    assert "product_status" not in document["vulnerabilities"][0] or document["product_tree"]["relationships"]
+
+
+def test_a_csaf_document_that_is_wrong_is_found(case, tmp_path):
+    document = csaf_document(case, judge(case), "lab.example/custody", "1")
+    document["vulnerabilities"][0]["product_status"]["fixed"] = ["nothing"]
+    path = tmp_path / f"{document['document']['tracking']['id']}.json"
+    path.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "csaf", "validate", "--spec-version", "v20", "--no-network", "--quiet", str(path)]
+    assert subprocess.run(command, capture_output=True, check=False, cwd=tmp_path).returncode == 1
 
 
 def test_ocsf_events_hold_what_the_class_asks(case):
