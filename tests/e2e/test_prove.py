@@ -99,3 +99,40 @@ def test_what_cannot_be_proved_says_why(made: tuple[Desk, Path], tmp_path: Path)
     out.write_text("{}")
     assert desk.error(*_prove(desk, out, *where), code=7)["code"] == "cli.out_exists"
     assert desk.error("verify", out, code=4)["code"] == "assembly.proof_form"
+
+
+def _match(desk: Desk, file: Path, *more: object, version: int = 1) -> tuple[object, ...]:
+    name = f"quill-works/problems@{version}"
+    return ("prove", "match", file, name, *WHO, "--grant", desk.folder / "grant.json", *more)
+
+
+def test_a_leak_is_matched_with_a_release_without_digests_and_none_that_is_not_in_it(
+    made: tuple[Desk, Path], tmp_path: Path
+) -> None:
+    desk, path = made
+    lines = path.read_text().splitlines()
+    first = next(iter(json.loads(lines[0])))
+    changed = json.loads(lines[8]) | {first: "never written"}
+    leak = tmp_path / "leak.jsonl"
+    leak.write_text("\n".join([lines[5], json.dumps(changed), lines[400], lines[5]]) + "\n")
+    out = tmp_path / "m.jsonl"
+    found = desk.json(*_match(desk, leak, "--out", out))
+    assert (found["records"], found["records_in_release"], found["release_records_found"]) == (4, 3, 2)
+    assert found["places"] == [5, 400]
+    assert sum(found["parts"].values()) == 2
+    assert [json.loads(line)["lines"] for line in out.read_text().splitlines()] == [[0, 3], [2]]
+    assert desk.error(*_match(desk, leak, "--out", out), code=7)["code"] == "cli.out_exists"
+    some = tmp_path / "some.jsonl"  # a leak of one column, of which one group alone is asked for
+    some.write_text(json.dumps({first: json.loads(lines[7])[first], "more": 1}) + "\n")
+    found = desk.json(*_match(desk, some, "--groups", "first", version=2))
+    same = [n for n, line in enumerate(lines) if json.loads(line)[first] == json.loads(lines[7])[first]]
+    assert (found["columns"], found["records_in_release"], found["places"]) == ([first], 1, same[:20])
+
+
+def test_a_leak_with_nothing_in_common_costs_no_key_release(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk, _ = made
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"x": 1}\n')
+    before = desk.json("log", "checkpoint")["size"]
+    assert desk.error(*_match(desk, other), code=2)["code"] == "assembly.nothing_common"
+    assert desk.json("log", "checkpoint")["size"] == before

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from safehold.app.training import Asked, open_in_home, stored_at
+from safehold.readers import ReadOptions
 from tests import object_store_kit
-from tests.cli_kit import Desk, make_desk, make_environment_of, shell, write_texts
+from tests.cli_kit import PASSPHRASE, Desk, make_desk, make_environment_of, shell, write_texts
 
 RELEASE = "quill-works/problems@1"
 
@@ -151,3 +154,24 @@ def test_the_installed_command_takes_credentials_from_the_environment(tmp_path: 
     denied = shell("store", "check", url, cwd=tmp_path, code=5, **{**environment, "AWS_SECRET_ACCESS_KEY": "wrong-one"})
     assert "vault.store_denied" in denied.err
     assert "wrong-one" not in denied.err
+
+
+def test_training_reads_a_release_where_it_lies_and_no_copy_is_made(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if place.root.startswith("s3:"):
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", place.desk.access.key_id),
+            ("AWS_SECRET_ACCESS_KEY", place.desk.access.secret),
+            ("AWS_ENDPOINT_URL_S3", place.desk.access.endpoint),
+        ):
+            monkeypatch.setenv(name, value)
+    _seal(place, "--no-copy")
+    asked = Asked(host="north-lab/trainer", grant=place.grant, passphrase=PASSPHRASE)
+    lines = place.records.read_text().splitlines()
+    for name in (RELEASE, place.release):  # by its name, found through the ledger; and by where it lies
+        with open_in_home(place.desk.home, name, asked, ReadOptions(spool=tmp_path)) as release:
+            assert [json.loads(line) for line in lines] == list(release.records())
+    assert not list(tmp_path.glob("safehold-read-*"))
+    assert not list((place.desk.home / "releases").glob("**/*.parquet"))
+    assert stored_at(place.release).manifest.rows == len(lines)

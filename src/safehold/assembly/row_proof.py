@@ -35,7 +35,16 @@ from safehold.vault.open import OpenedRelease
 from safehold.vault.row_digests import SALT_BYTES, row_entries, row_entry, row_salts
 from safehold.vault.row_form import decode_row, rows_of
 
-__all__ = ["MAX_PROOF_BYTES", "Found", "ProofTerms", "ProvenRecord", "find_record", "make_proof", "verify_proof"]
+__all__ = [
+    "MAX_PROOF_BYTES",
+    "Found",
+    "ProofTerms",
+    "ProvenRecord",
+    "exact_form",
+    "find_record",
+    "make_proof",
+    "verify_proof",
+]
 
 MAX_PROOF_BYTES: Final = 128 * 1024 * 1024
 _FORM: Final = "safehold record proof v1"
@@ -115,7 +124,7 @@ def find_record(
                 f"the open columns are: {', '.join(sorted(names)[:12])}",
             )
     chosen = [column for column in opened.columns if column.name in wanted]
-    sought = _exact({column.name: wanted[column.name] for column in chosen})
+    sought = exact_form({column.name: wanted[column.name] for column in chosen})
     first: Found | None = None
     others = done = 0
     for run in opened.manifest.sequence():
@@ -123,7 +132,7 @@ def find_record(
         for batch in opened.run_batches(run, [column.name for column in chosen]):
             columns = [batch.column(place).to_pylist() for place in range(len(chosen))]
             for offset, values in enumerate(zip(*columns, strict=True)):
-                if _exact(record_of(values, chosen)) != sought:
+                if exact_form(record_of(values, chosen)) != sought:
                     continue
                 if first is None:
                     first = Found(run.part, at + offset, done + offset, 0)
@@ -142,12 +151,12 @@ def find_record(
     return msgspec.structs.replace(first, others=others)
 
 
-def _exact(value: Any) -> str:
-    """Tells 1 from 1.0 from true; the order of members means nothing."""
+def exact_form(value: Any) -> str:
+    """A text of a value: tells 1 from 1.0 from true; the order of members means nothing."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name!r}:{_exact(value[name])}" for name in sorted(value)) + "}"
+        return "{" + ",".join(f"{name!r}:{exact_form(value[name])}" for name in sorted(value)) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_exact, value)) + "]"
+        return "[" + ",".join(map(exact_form, value)) + "]"
     return repr(value)
 
 

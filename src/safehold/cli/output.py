@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ import msgspec
 from safehold.model.encoding import pretty_json
 from safehold.model.errors import SafeholdError
 
-__all__ = ["Output", "Painted", "iso_time", "one_line"]
+__all__ = ["Output", "Painted", "iso_time", "one_line", "progress_of"]
 
 
 def iso_time(microseconds: int | None) -> str:
@@ -97,6 +98,22 @@ class Output:
         sys.stderr.write(f"safehold: {one_line(error.message)} [{error.code}]{place}\n")
         if error.hint:
             sys.stderr.write(f"  hint: {one_line(error.hint)}\n")
+
+
+def progress_of(out: Output, act: str, rows: int | None = None) -> Callable[[int], None]:
+    """What takes the number of records done and shows, once a second, that and the rate; with ``rows`` the time left too."""
+    started = last = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 1.0:
+            last = now
+            rate = done / (now - started)
+            left = f", about {(rows - done) / rate:,.0f} s left" if rows is not None and rate else ""
+            out.progress(f"{act} {done:,} records, {rate:,.0f}/s{left}")
+
+    return show
 
 
 def one_line(text: str) -> str:

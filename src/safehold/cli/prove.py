@@ -1,9 +1,10 @@
-"""``safehold prove``: that one record belongs to a release, for whoever has neither the keys nor the other records."""
+"""``safehold prove``: that one record belongs to a release, for whoever has neither the keys nor the other records.
+
+``prove match`` is in ``prove_match``.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import click
 import msgspec
 
 from safehold.assembly.row_proof import find_record, make_proof
-from safehold.cli.context import Session, session_of
+from safehold.cli.context import session_of
 from safehold.cli.kinds import HOST
+from safehold.cli.output import progress_of
+from safehold.cli.prove_match import command as match_command
 from safehold.cli.reading import Reader
 from safehold.ledger.export import write_file
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
@@ -27,7 +30,10 @@ _MAX_RECORD_BYTES = 64 << 20
 
 @click.group("prove", epilog="Example: safehold prove record --help")
 def command() -> None:
-    """Prove to others what a release holds."""
+    """Prove to others what a release holds; find which records of a leak it holds."""
+
+
+command.add_command(match_command)
 
 
 @command.command(
@@ -81,7 +87,7 @@ def _record(
                 "seal the next version with --row-digests: unchanged parts stay and get theirs",
             )
         opening = Reader(home, session, host, grant_file, groups, purpose, key).open(row)
-        found = find_record(opening.opened, wanted, _progress(session))
+        found = find_record(opening.opened, wanted, progress_of(session.out, "looked at", loaded.manifest.rows))
         session.out.progress_done()
         data = make_proof(opening.opened, opening.keys.keys, loaded.envelope, found, home.log.receipt(row.idx))
     try:
@@ -134,15 +140,3 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputInvalid(
             "cli.record", f"{file} holds no JSON object: {error}", "give one record, such as one line of a JSONL file"
         ) from error
-
-
-def _progress(session: Session) -> Callable[[int], None]:
-    last = time.monotonic()
-
-    def show(done: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 1.0:
-            last = time.monotonic()
-            session.out.progress(f"looked at {done:,} records")
-
-    return show

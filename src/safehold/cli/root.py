@@ -42,7 +42,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "erase": ("safehold.cli.erase", "Destroy the keys of a release for good."),
     "open": ("safehold.cli.open", "Open a release with keys from the broker."),
     "serve": ("safehold.cli.serve", "Serve the broker over HTTP."),
-    "prove": ("safehold.cli.prove", "Prove that a record belongs to a release."),
+    "prove": ("safehold.cli.prove", "Prove that a record belongs to a release; match a leak with one."),
     "adopt": ("safehold.cli.adopt", "Adopt data that lies unsealed; seal it where it lies."),
     "store": ("safehold.cli.store", "Check a store of releases; clear what no release names."),
     "agent": ("safehold.cli.agent", "Sweep this host: environments, caches, credentials in reach."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +14,7 @@ from safehold.assembly.row_tree import row_root
 from safehold.cli.context import Home, Session, session_of
 from safehold.cli.keys import made_key, party_signer
 from safehold.cli.kinds import DATASET, HOST, words
+from safehold.cli.output import progress_of
 from safehold.cli.seal_files import FolderOptions, seal_folder
 from safehold.cli.stores import dataset_store
 from safehold.model.errors import InputInvalid
@@ -26,8 +26,6 @@ from safehold.vault.sources import Source, open_source
 from safehold.vault.watched import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from safehold.vault.store import Store
 
 __all__ = ["command"]
@@ -128,7 +126,7 @@ def command(
         delivery.plan(read, wish)
         signer = party_signer(home, party_of(dataset), key)
         keys = home.part_keys(session.read_passphrase)
-        watched = Watched(read, _progress(session, "sealed", read.rows))
+        watched = Watched(read, progress_of(session.out, "sealed", read.rows))
         options = _options(home, dataset, workers, row_digests=row_digests)
         delivered = delivery.deliver(watched, wish, keys, signer, options, partial(made_key, home))
         session.out.progress_done()
@@ -158,25 +156,10 @@ def _shelf(session: Session, store: str | None, dataset: DatasetId, *, probe: bo
     return dataset_store(session, store, dataset) if probe else session.open_store(store)
 
 
-def _progress(session: Session, act: str, rows: int | None) -> Callable[[int], None]:
-    started = last = time.monotonic()
-
-    def show(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= 1.0:
-            last = now
-            rate = done / (now - started)
-            left = f", about {(rows - done) / rate:,.0f} s left" if rows is not None else ""
-            session.out.progress(f"{act} {done:,} records, {rate:,.0f}/s{left}")
-
-    return show
-
-
 def _patterns(session: Session, source: Source) -> dict[tuple[str, str], int]:
     """How many texts of each column have what looks like personal data."""
     counter = PatternCounter()
-    for batch in Watched(source, _progress(session, "looked at", source.rows)).batches():
+    for batch in Watched(source, progress_of(session.out, "looked at", source.rows)).batches():
         counter.add(batch)
     session.out.progress_done()
     return counter.counts

@@ -16,7 +16,15 @@ from safehold.vault.store import Location, Store, parse_location
 from safehold.vault.store_probe import probe_store
 from safehold.vault.stored_release import StoredRelease, fetch_release, load_stored, release_location
 
-__all__ = ["dataset_store", "fetched_folder", "find_stored", "holds_files", "named_release", "stored_place"]
+__all__ = [
+    "dataset_store",
+    "fetched_folder",
+    "find_stored",
+    "holds_files",
+    "named_release",
+    "recorded_copy",
+    "stored_place",
+]
 
 _MANIFEST = "manifest.json"
 
@@ -82,7 +90,7 @@ def fetched_folder(
     row, stored = found
     folder = home.release_folder(row.dataset, row.version)
     if stored is None and not folder.is_dir():
-        stored = _recorded_copy(session, home, row.release)
+        stored = recorded_copy(session, home, row.release)
     if stored is None:
         yield folder
         return
@@ -90,7 +98,7 @@ def fetched_folder(
         yield fetch_release(stored, Path(temporary) / "release", groups)
 
 
-def _recorded_copy(session: Session, home: Home, release: Digest) -> StoredRelease | None:
+def recorded_copy(session: Session, home: Home, release: Digest) -> StoredRelease | None:
     """The first copy that the ledger names and that can be reached; the last failure if there is none."""
     with home.log.view() as view:
         places = release_stores(view, release)

@@ -7,11 +7,12 @@ datasets. ``open_with_broker`` is the older, smaller door of the command line.
 from safehold.broker.connection import Connection, connect
 from safehold.readers.opening import Opening, open_with_broker
 from safehold.readers.order import OrderRule
-from safehold.readers.release import ReadOptions, SealedRelease, open_release
+from safehold.readers.release import OpenPart, ReadOptions, SealedRelease, open_release
 from safehold.readers.ring import ReadingStopped
 
 __all__ = [
     "Connection",
+    "OpenPart",
     "Opening",
     "OrderRule",
     "ReadOptions",

@@ -10,6 +10,9 @@ disk under a key of this process (``vault.block_cache``).
 **A hold stops it at the next part.** Before each part and each block the ring is asked; see ``ring``. What can not be
 stopped that way is an Arrow dataset (``dataset``), which has its keys and reads by itself: it is made for one query.
 
+**Where it lies** is a folder, or a store: then parts come ahead of their use as the ciphertext that they are (``vault.spool``),
+and the release is never copied whole.
+
 One release may be used by several threads, one iterator by one thread at a time. A forked process goes on with its own
 files and asks its parent for keys (``desk``).
 """
@@ -32,7 +35,7 @@ from safehold.broker.key_source import KeySource
 from safehold.model.errors import InputInvalid, VerificationFailed
 from safehold.model.ids import Digest
 from safehold.readers.arrow_dataset import part_dataset
-from safehold.readers.desk import KeyDesk
+from safehold.readers.desk import AskedParts, KeyDesk
 from safehold.readers.extras import polars
 from safehold.readers.feed import BlockSource
 from safehold.readers.ring import KeyRing
@@ -41,9 +44,11 @@ from safehold.vault.fields import records
 from safehold.vault.manifest import Field, Manifest, PartFile, Run
 from safehold.vault.open import OpenedRelease, needed_files
 from safehold.vault.part_keys import check_key
-from safehold.vault.verify import PartGuard, check_size, expect_release, load_release
+from safehold.vault.spool import Spool, check_stored_sizes
+from safehold.vault.stored_release import StoredRelease, expect_stored
+from safehold.vault.verify import PartGuard, PartPlaces, check_size, expect_release, load_release
 
-__all__ = ["ReadOptions", "SealedRelease", "open_release"]
+__all__ = ["OpenPart", "ReadOptions", "SealedRelease", "open_release"]
 
 _AHEAD = 2
 """How many parts are hashed ahead of the one that is read."""
@@ -56,24 +61,31 @@ def _system_clock() -> int:
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``cache``: a folder for decoded records, encrypted, of at most ``cache_limit`` bytes.
 
-    ``check_every``: seconds between two questions about holds. ``clock`` gives µs UTC.
+    ``check_every``: seconds between two questions about holds. ``clock`` gives µs UTC. ``spool``: the folder below which
+    sealed parts of a release in a store are kept while they are read, of about ``spool_limit`` bytes (None: where temporary
+    files go).
     """
 
     cache: Path | None = None
     cache_limit: int | None = None
     check_every: int = 1
+    spool: Path | None = None
+    spool_limit: int = 2 << 30
     clock: Callable[[], int] = _system_clock
 
 
-def open_release(folder: Path, order: KeyOrder, source: KeySource, options: ReadOptions | None = None) -> SealedRelease:
-    """Open the release in ``folder`` for the column groups of ``order``, with keys from ``source``.
+def open_release(
+    place: Path | StoredRelease, order: KeyOrder, source: KeySource, options: ReadOptions | None = None
+) -> SealedRelease:
+    """Open the release in the folder ``place``, or as it lies in a store (``vault.stored_release.load_stored``), for the
+    column groups of ``order``, with keys from ``source``.
 
     Raises ``ReadingStopped`` with the broker's reason, and as ``vault.open``: ``vault.other_release``,
     ``vault.group_unknown``, ``vault.no_key``, ``vault.wrong_key``, ``vault.part_missing`` …
     """
     chosen = options if options is not None else ReadOptions()
     # Before asking: a release that is not there, or is another one, must not cost a key release on record.
-    manifest = expect_release(load_release(folder), order.release).manifest
+    manifest = _expected(place, order.release)
     if manifest.numbered:
         raise InputInvalid(
             "readers.first_form",
@@ -86,19 +98,51 @@ def open_release(folder: Path, order: KeyOrder, source: KeySource, options: Read
             "this release holds files and no records",
             "open it into a folder: safehold open … --out FOLDER; the group names alone can be read as a table",
         )
-    for part in needed_files(manifest, order.groups):
-        check_size(folder, part)
-    release = SealedRelease(folder, manifest, KeyRing(source, order, chosen.clock, chosen.check_every), source)
-    release.allow()
+    needed = needed_files(manifest, order.groups)
+    ring = KeyRing(source, order, chosen.clock, chosen.check_every)
+    if isinstance(place, StoredRelease):
+        check_stored_sizes(place, needed)
+        spool = Spool(place, chosen.spool, chosen.spool_limit)
+        release = SealedRelease(spool.folder, manifest, ring, source, spool)
+    else:
+        for part in needed:
+            check_size(place, part)
+        release = SealedRelease(place, manifest, ring, source)
+    try:
+        release.allow()
+    except BaseException:
+        release.close()
+        raise
     if chosen.cache is not None:
         release.cache = BlockCache(chosen.cache, chosen.cache_limit)
     return release
 
 
+class OpenPart(msgspec.Struct, frozen=True):
+    """A sealed part file, its key and its AAD prefix; ``repr`` shows no key."""
+
+    path: Path
+    part: int
+    group: str
+    rows: int
+    key: bytes
+    aad: bytes
+
+    def __repr__(self) -> str:
+        return f"OpenPart({self.path.name})"
+
+
 class SealedRelease:
     """An open release; made by ``open_release``. Close it, or use it in a ``with`` block."""
 
-    def __init__(self, folder: Path, manifest: Manifest, ring: KeyRing, source: KeySource) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        ring: KeyRing,
+        source: KeySource,
+        parts: Spool | AskedParts | None = None,
+    ) -> None:
         self.manifest = manifest
         self.cache: BlockCache | None = None
         self._folder = folder
@@ -106,7 +150,8 @@ class SealedRelease:
         self._source = source
         self._desk: KeyDesk | None = None
         self._state: tuple[OpenedKeys, OpenedRelease] | None = None
-        self._guard = PartGuard(folder)
+        self._parts = parts
+        self._guard: PartPlaces = parts if parts is not None else PartGuard(folder)
         self._pid = os.getpid()
         self._files: dict[int, list[PartFile]] = {}
         for file in manifest.files(ring.order.groups):
@@ -207,8 +252,30 @@ class SealedRelease:
         All parts are verified first. Raises ``InputInvalid`` (``readers.no_dataset``) where files alone are not the
         release: several column groups, records left out, maps.
         """
+        self._refuse_stored()
         files = [file for part in dict.fromkeys(run.part for run in self.runs) for file in self._files[part]]
         return part_dataset(self._folder, self.manifest, files, lambda: self._checked(files))
+
+    def part_files(self) -> tuple[OpenPart, ...]:
+        """The part files with key and AAD prefix, for any reader of Parquet that takes both; all are verified first.
+
+        Plain pyarrow and Polars open them. Where files alone are not the release, that reader must do what is left: put the
+        files of a part side by side, and follow ``runs``. Raises ``InputInvalid`` (``readers.no_dataset``) for a release in a
+        store, whose parts come and go.
+        """
+        self._refuse_stored()
+        files = [file for part in dict.fromkeys(run.part for run in self.runs) for file in self._files[part]]
+        keys = self._checked(files)
+        return tuple(
+            OpenPart(self._folder / file.file, file.part, file.group, file.rows, keys[file.file], file.aad.encode())
+            for file in files
+        )
+
+    def _refuse_stored(self) -> None:
+        if self._parts is not None:
+            raise InputInvalid(
+                "readers.no_dataset", "files alone are not this release: it lies in a store", "use scanner()"
+            )
 
     def _checked(self, files: Sequence[PartFile]) -> dict[str, bytes]:
         keys = self._ring.keys()
@@ -268,30 +335,44 @@ class SealedRelease:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._state = None
-            self._guard = PartGuard(self._folder)
+            if isinstance(self._parts, Spool):
+                # Its threads and connections are the parent's: the desk hands out what they fetch.
+                self._parts = self._sharing().parts_for_worker(self._parts)
+            self._guard = self._parts if self._parts is not None else PartGuard(self._folder)
             if self._desk is not None:
                 self._ring.use(self._desk.for_worker())
 
-    def share_keys(self) -> None:
-        """Make ready for worker processes: they ask this one for keys."""
-        if self._desk is None:
-            self._desk = KeyDesk(self._source)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a process that is started, not forked: neither keys nor connection, but where to ask."""
+    def _sharing(self) -> KeyDesk:
         if self._desk is None:
             raise InputInvalid(
                 "readers.pickled",
                 "an open release is not sent to another process: its keys stay in memory",
                 "open it there, or call share_keys() first, so that the other process asks this one",
             )
-        ring = self._ring.__getstate__() | {"_source": self._desk.for_worker()}
-        return {"folder": self._folder, "manifest": self.manifest, "ring": ring, "source": self._desk.for_worker()}
+        return self._desk
+
+    def share_keys(self) -> None:
+        """Make ready for worker processes: they ask this one for keys."""
+        if self._desk is None:
+            self._desk = KeyDesk(self._source, self._parts if isinstance(self._parts, Spool) else None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that is started, not forked: neither keys nor connection, but where to ask."""
+        desk = self._sharing()
+        ring = self._ring.__getstate__() | {"_source": desk.for_worker()}
+        parts = desk.parts_for_worker(self._parts) if isinstance(self._parts, Spool) else self._parts
+        return {
+            "folder": self._folder,
+            "manifest": self.manifest,
+            "ring": ring,
+            "source": desk.for_worker(),
+            "parts": parts,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         ring = KeyRing.__new__(KeyRing)
         ring.__setstate__(state["ring"])
-        self.__init__(state["folder"], state["manifest"], ring, state["source"])  # type: ignore[misc]  # as when made
+        self.__init__(state["folder"], state["manifest"], ring, state["source"], state["parts"])  # type: ignore[misc]  # as when made
 
     def close(self) -> None:
         """Forget the keys, remove the cache, answer no worker any more."""
@@ -302,6 +383,8 @@ class SealedRelease:
         if self._desk is not None:
             self._desk.close()
             self._desk = None
+        if isinstance(self._parts, Spool) and self._pid == os.getpid():
+            self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -310,6 +393,12 @@ class SealedRelease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _expected(place: Path | StoredRelease, digest: Digest) -> Manifest:
+    if isinstance(place, StoredRelease):
+        return expect_stored(place, digest).manifest
+    return expect_release(load_release(place), digest).manifest
 
 
 def _one(run: Run) -> Run:

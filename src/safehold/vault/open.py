@@ -27,7 +27,7 @@ from safehold.vault.maps import with_maps
 from safehold.vault.merge import join_groups, merge_parts, side_by_side
 from safehold.vault.parquet_form import open_part
 from safehold.vault.part_keys import check_key
-from safehold.vault.verify import PartGuard, Release, check_size, expect_release, load_release
+from safehold.vault.verify import PartGuard, PartPlaces, Release, check_size, expect_release, load_release
 
 __all__ = ["OpenedRelease", "needed_files", "open_loaded", "open_release"]
 
@@ -49,7 +49,7 @@ class OpenedRelease:
         manifest: Manifest,
         keys: Mapping[str, bytes],
         groups: Sequence[str],
-        guard: PartGuard | None = None,
+        guard: PartPlaces | None = None,
     ) -> None:
         self.manifest = manifest
         self.groups = tuple(group for group in manifest.groups if group.name in groups)
@@ -119,7 +119,7 @@ class OpenedRelease:
         """The checked file of a part, and its key. Raises as ``check_part``."""
         if self._guard is not None:
             self._guard.wait([part])
-        return self._folder / part.file, self._keys[part.file]
+        return self._place(part), self._keys[part.file]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records as Python objects, just as they were read when sealed (of the open columns)."""
@@ -180,9 +180,13 @@ class OpenedRelease:
             for batch in merge_parts(parts, self.manifest.rows):
                 yield self._restored(batch, wanted)
 
+    def _place(self, part: PartFile) -> Path:
+        return self._folder / part.file if self._guard is None else self._guard.place(part)
+
     def _open(self, part: PartFile, stack: ExitStack) -> Any:
+        place = self._place(part)
         try:
-            return stack.enter_context(open_part(self._folder / part.file, self._keys[part.file], part.aad))
+            return stack.enter_context(open_part(place, self._keys[part.file], part.aad))
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(part, error) from error
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -38,6 +38,7 @@ from safehold.vault.manifest import (
 
 __all__ = [
     "PartGuard",
+    "PartPlaces",
     "Release",
     "VerifiedRelease",
     "check_part",
@@ -212,6 +213,19 @@ def _right_size(part: PartFile, found: os.stat_result) -> None:
         raise _altered(part, f"it has {found.st_size - part.size:,} bytes too many")
 
 
+class PartPlaces(Protocol):
+    """Where the checked part files of a release are had from: its folder, or a store (``spool``)."""
+
+    def start(self, parts: Iterable[PartFile]) -> None:
+        """These will be read soon: begin with what takes long."""
+
+    def wait(self, parts: Sequence[PartFile]) -> None:
+        """Return once all of these are what the manifest says; raises as ``check_part``."""
+
+    def place(self, part: PartFile) -> Path:
+        """Where the file lies now, for opening at once; that it was checked is what ``wait`` says."""
+
+
 class PartGuard:
     """Hashes part files in another thread while Arrow decrypts, each file once; no record leaves a part before ``wait``.
 
@@ -234,6 +248,10 @@ class PartGuard:
         self.start(parts)
         for part in parts:
             self._checks[part.file].result()
+
+    def place(self, part: PartFile) -> Path:
+        """See ``PartPlaces``."""
+        return self._folder / part.file
 
 
 def check_sidecar(folder: Path, sidecar: Sidecar) -> Path:

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 from safehold.model.errors import Conflict, InputInvalid, Refused, SafeholdError, VerificationFailed
@@ -72,6 +75,32 @@ def test_a_dataset_of_many_keys_with_projection_and_filter(made):
     with pytest.raises(InputInvalid) as caught:
         both.dataset()
     assert caught.value.code == "readers.no_dataset"
+
+
+def test_plain_pyarrow_and_polars_open_our_files_with_the_keys(made):
+    sealed, records = made
+    release, source, _ = open_it(sealed)
+    files = release.part_files()
+    assert {file.path.name for file in files} == {part.file for part in sealed.manifest.parts}
+    ids, chats = [], []
+    for file in files:
+        decryption = pe.create_decryption_properties(file.key, aad_prefix=file.aad)
+        plain = pq.read_table(file.path, decryption_properties=decryption)
+        footer = pl.ParquetDecryptionProperties(footer_key=file.key, aad_prefix=file.aad)
+        framed = pl.scan_parquet(file.path, decryption=footer).collect()
+        assert framed.rows(named=True) == plain.to_pylist()
+        if file.group == "text":
+            ids += plain.column("id").to_pylist()
+        else:
+            chats += plain.column("chat").to_pylist()
+        other = pe.create_decryption_properties(file.key, aad_prefix=file.aad + b"x")
+        with pytest.raises(OSError, match="decrypt"):  # the key alone opens nothing: the place is bound
+            pq.read_table(file.path, decryption_properties=other)
+    assert ids == list(range(1000))
+    assert chats == [one["chat"] for one in records]
+    assert source.asked == 1
+    assert files[0].key.hex() not in repr(files[0])
+    assert repr(files[0].key) not in repr(files)
 
 
 def test_keys_are_renewed_when_their_lease_ends_and_not_before(made):
