@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from safehold.exposure.facts import Span
 from safehold.exposure.judgement import judge
+from safehold.exposure.lateral import find_targets
 from safehold.exposure.questions import QUESTIONS, q02, q04, q05, q06, q08, q09, q10, q11, q12, q13, q16, q18, q19, q21
 from safehold.model.contents import Contents, FoundFile
 from safehold.model.ids import Subject
@@ -398,3 +402,20 @@ class TestWhoseCopy:
         assert answer.reply == "unknown"
         assert answer.table.rows[0][2:4] == (CI, "sealed there 2026-03-24 12:00")
         assert WINDOW
+
+
+def test_a_long_chain_of_credentials_is_followed_to_its_end(history):
+    """However many hosts lie between: a way that is not followed would make what lies behind it look safe."""
+    history.observe("quill-works/ci-1", BAD, at("24T11:00"), at("24T12:00"))
+    history.advisory(windows=(("a source", *WINDOW),))
+    history.finding()
+    hosts = ["quill-works/ci-1", *(f"quill-works/step-{number}" for number in range(40))]
+    for number, (here, there) in enumerate(pairwise(hosts)):
+        history.credential(f"key-{number}", "reach", at("23T10:00"), host=here)
+        history.credential(f"key-{number}", "opens", at("23T10:00"), opens=Subject("host", there))
+    history.credential("key-last", "reach", at("23T10:00"), host=hosts[-1])
+    history.credential("key-last", "opens", at("23T10:00"), opens=Subject("dataset", "quill-works/texts"))
+    case = history.case(at("31T12:00"))
+    found = find_targets(case, hosts[0], (Span(at("24T11:00"), at("24T12:00")),))
+    assert [one.id for one in found] == [*hosts[1:], "quill-works/texts"]
+    assert [one.direct for one in found] == [True] + [False] * 40
