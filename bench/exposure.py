@@ -1,12 +1,13 @@
 """Exposure over 10 M and 100 M key releases of one year: windows of 3, 30 and 365 days, with lineage.
 
-Run: ``python bench/exposure.py [--rows 10000000 100000000] [--no-peer]``. 5,000 hosts, 60,000 grants (few are used much), 20,000
+Run: ``python bench/exposure.py [--rows 10000000 100000000] [--no-peer] [--keep FOLDER]``. ``--keep`` makes each ledger below
+FOLDER once and asks it again in later runs: ``--keep FOLDER --rows 100000000 --no-peer``. 5,000 hosts, 60,000 grants (few are used much), 20,000
 datasets with two releases each, 15,000 runs, 5,000 models; one host in fifty held the thing for a part of the window, and is not
 observed for a while after. The key releases are sealed segments, sorted by time; all else is in the projections.
 
 *query* is what the research asked: which key releases met those times, by host and release, and all that came of the releases
-(later ones, runs, models). It holds each segment that it reads against its digest first; *of it hashing* says how long that
-takes. *whole report* loads the case and answers all 23 questions. The peer is PostgreSQL with 10 M rows, an index on
+(later ones, runs, models). It holds each segment that it reads against its digest first, on two threads; *hashing alone* says how
+long one thread takes for that. *whole report* loads the case and answers all 23 questions. The peer is PostgreSQL with 10 M rows, an index on
 host and time, the same times and a recursive query; both must count the same.
 
 ``request`` is empty from 100 M rows on: no query reads it, and it is most of a row's bytes. Each measurement is made in a process
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -209,6 +211,15 @@ def _incidents(made: Transaction, chance: random.Random) -> None:
 # --- asking --------------------------------------------------------------------------------------------------------
 
 
+class _AsInstalled(MetaPathFinder):
+    """Hides pandas: no extra installs it, and pyarrow loads it (70 MB, 0.3 s) where tools for development did."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Refuse pandas; whatever else it is, others find."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
 class _NoLog:
     """Stands where the log stands: a ledger that has nothing but its segments."""
 
@@ -248,6 +259,7 @@ def _hashing(folder: Path, sealed: Sequence[Entry], first: int, last: int) -> No
 
 def ask(place: Path, rows: int, days: int, *, whole: bool) -> dict[str, Any]:
     """Measure one window, the query or the whole report; for a process of its own."""
+    sys.meta_path.insert(0, _AsInstalled())
     folder = place / "segments"
     sealed = sealed_entries(folder, rows)
     segments = Segments(_NoLog(rows), folder, lambda _view: sealed, lambda: 0, KEY)  # type: ignore[arg-type]  # stands where a log stands
@@ -378,7 +390,7 @@ def ask_peer(connection: Any, told: dict[str, Any], runs: int) -> float:
 def _line(name: str, told: dict[str, Any], other: float | None) -> str:
     beside = "" if other is None else f" | PostgreSQL {other * 1000:,.0f} ms ({other / told['query']:.1f} ×)"
     return (
-        f"  {name:>7}: query {told['query'] * 1000:7,.0f} ms ({told['processor'] * 1000:,.0f} ms CPU), of it hashing"
+        f"  {name:>7}: query {told['query'] * 1000:7,.0f} ms ({told['processor'] * 1000:,.0f} ms CPU), hashing alone"
         f" {told['hashing'] * 1000:,.0f} ms{beside} | {told['memory']:,.0f} MB"
         f" | whole report {told['whole']:.1f} s, {told['whole_memory']:,.0f} MB\n"
         f"           {told['met']:,} key releases met the times of {told['hosts']} hosts, of {told['releases']:,} releases;"
@@ -386,14 +398,27 @@ def _line(name: str, told: dict[str, Any], other: float | None) -> str:
     )
 
 
-def measure(place: Path, rows: int, *, with_peer: bool) -> None:
-    """Make it, ask, and print."""
-    started = time.perf_counter()
+def make(place: Path, rows: int) -> str:
+    """Make the ledger in ``place`` and return how long that took; one that was made whole before stays."""
+    made, started = place / "made", time.perf_counter()
+    if made.exists():
+        if made.read_text(encoding="ascii") != str(rows):
+            raise SystemExit(f"{place} holds another ledger: name another folder, or remove it")
+        return "made before"
+    if any(place.iterdir()):
+        raise SystemExit(f"{place} is not empty and holds no whole ledger: name another folder, or remove it")
     write_segments(place / "segments", rows)
     write_projections(place / "projections.db")
+    made.write_text(str(rows), encoding="ascii")  # the last step: what was cut short is never asked
+    return f"made in {time.perf_counter() - started:.0f} s"
+
+
+def measure(place: Path, rows: int, *, with_peer: bool) -> None:
+    """Make it, ask, and print."""
+    how = make(place, rows)
     size = sum(file.stat().st_size for file in (place / "segments").iterdir())
     print(f"{rows:,} key releases of a year in segments of {EVERY:,}: {size / 1e6:,.0f} MB, {size / rows:.0f} B a row,"
-          f" made in {time.perf_counter() - started:.0f} s; load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+          f" {how}; load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
     found = {}
     for name, days in SPANS:
         found[name] = {}
@@ -417,6 +442,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000_000, 100_000_000])
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--keep", type=Path, help="where the ledgers are, or are made and stay; else they are removed")
     parser.add_argument("--ask", type=Path)
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--part", default="query")
@@ -425,8 +451,14 @@ def main() -> None:
         print(json.dumps(ask(given.ask, given.rows[0], given.days, whole=given.part == "whole")))
         return
     for rows in given.rows:
+        with_peer = rows <= 10_000_000 and not given.no_peer
+        if given.keep is not None:
+            place = given.keep / f"{rows // 1_000_000}m"
+            place.mkdir(parents=True, exist_ok=True)
+            measure(place, rows, with_peer=with_peer)
+            continue
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-            measure(Path(folder), rows, with_peer=rows <= 10_000_000 and not given.no_peer)
+            measure(Path(folder), rows, with_peer=with_peer)
 
 
 if __name__ == "__main__":

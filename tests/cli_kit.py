@@ -86,7 +86,9 @@ class _Factory(HomeFactory):
     def follow(self, path: Path, verifier: NoteVerifier) -> Home:
         return HomeFactory().follow(path, verifier)
 
-    def open(self, path: Path) -> Home:
+    def open(self, path: Path, clock: Callable[[], int] | None = None) -> Home:
+        if clock is not None:
+            return HomeFactory().open(path, clock)
         if self._desk.clock is system_clock and self._desk.home_type is Home:
             return HomeFactory().open(path)
         return self._desk.home_type(path, self._desk.clock)

@@ -333,7 +333,7 @@ def _responses(story: Story) -> None:
 
 # What answers elsewhere: `demo` in test_demo; `witness run` and `serve` run until they are stopped (test_witness, test_serve);
 # `lease end` needs a broker that runs (test_serve, tests/unit/broker), `rekey` a server of keys (tests/unit/app).
-ELSEWHERE = {"demo", "witness run", "serve", "lease end", "rekey", "prove record"}
+ELSEWHERE = {"demo", "witness run", "serve", "lease end", "rekey", "prove record", "prove match", "rehearse"}
 
 
 def test_every_verb_answers_in_json(story: Story) -> None:

@@ -282,9 +282,9 @@ class HomeFactory:
         """Restore a backup to a new home, which starts read-only."""
         return restore(wish)
 
-    def open(self, path: Path) -> Home:
-        """Open the home at ``path``. Raises ``NotFound`` (``app.no_home``)."""
-        home = Home(path)
+    def open(self, path: Path, clock: Callable[[], int] | None = None) -> Home:
+        """Open the home at ``path``, by another clock in a rehearsal. Raises ``NotFound`` (``app.no_home``)."""
+        home = Home(path, clock or system_clock)
         if home.log.read_only is None:
             with home.log.view() as view:
                 size = view.size()

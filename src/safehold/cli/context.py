@@ -157,8 +157,8 @@ class HomeFactory(Protocol):
         """A new home, by the system's clock or the one given, its ledger in ``store``; ``Conflict`` if there is one."""
         ...
 
-    def open(self, path: Path) -> Home:
-        """An existing home; ``NotFound`` if there is none."""
+    def open(self, path: Path, clock: Callable[[], int] | None = None) -> Home:
+        """An existing home, by the system's clock or the one given; ``NotFound`` if there is none."""
         ...
 
     def follow(self, path: Path, verifier: NoteVerifier) -> Home:

@@ -65,6 +65,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "fsck": ("safehold.cli.fsck", "Check the home's ledger, projections and order."),
     "backup": ("safehold.cli.backup", "Copy the home to a folder, online; verify such a copy."),
     "restore": ("safehold.cli.restore", "Make a home out of a backup; let it append again."),
+    "rehearse": ("safehold.cli.rehearse", "Play a history of commands, each at its own time, in a home made for it."),
     "rebuild": ("safehold.cli.rebuild", "Fold the ledger into its projections anew."),
 }
 

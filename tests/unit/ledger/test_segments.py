@@ -20,7 +20,7 @@ from safehold.ledger.segments.form import SEGMENT_TABLES, arrow_rows, file_name,
 from safehold.ledger.segments.keeper import SegmentKeeper
 from safehold.ledger.segments.query import QueryLimits, Window
 from safehold.ledger.segments.seal import SegmentRule, Segments, read_entries
-from safehold.ledger.segments.verified import check_ranges, segment_of
+from safehold.ledger.segments.verified import check_ranges, segment_of, verify_files
 from safehold.ledger.storage import Entry
 from safehold.model.errors import (
     Conflict,
@@ -78,6 +78,20 @@ def test_nothing_is_sealed_twice(segments: Segments) -> None:
     segments.seal(9)
     assert segments.seal(9) == ()
     assert segments.mend() == ()
+
+
+def test_of_several_files_that_do_not_match_the_first_is_named(segments: Segments) -> None:
+    segments.seal(1)  # nine ranges: more than are hashed at the same time
+    with segments.log.view() as view:
+        sealed = sealed_segments(view)
+    wanted = [segment_of(entry) for entry in sealed if segment_of(entry).table == "entry"]
+    assert [one.segment for one in verify_files(segments.folder, sealed, wanted)] == wanted
+    for damaged in (wanted[5], wanted[2], wanted[7]):
+        (segments.folder / file_name("entry", damaged.begin, damaged.end)).unlink()
+        with pytest.raises(VerificationFailed) as refused:
+            verify_files(segments.folder, sealed, wanted)
+        assert refused.value.code == "ledger.segment_missing"
+    assert file_name("entry", wanted[2].begin, wanted[2].end) in str(refused.value.message)
 
 
 def test_a_segment_of_no_entries_is_refused(segments: Segments) -> None:
