@@ -100,8 +100,8 @@ class Output:
             sys.stderr.write(f"  hint: {one_line(error.hint)}\n")
 
 
-def progress_of(out: Output, act: str, rows: int | None = None) -> Callable[[int], None]:
-    """What takes the number of records done and shows, once a second, that and the rate; with ``rows`` the time left too."""
+def progress_of(out: Output, act: str, rows: int | None = None, what: str = "records") -> Callable[[int], None]:
+    """What takes the number of ``what`` done and shows, once a second, that and the rate; with ``rows`` the time left too."""
     started = last = time.monotonic()
 
     def show(done: int) -> None:
@@ -111,7 +111,7 @@ def progress_of(out: Output, act: str, rows: int | None = None) -> Callable[[int
             last = now
             rate = done / (now - started)
             left = f", about {(rows - done) / rate:,.0f} s left" if rows is not None and rate else ""
-            out.progress(f"{act} {done:,} records, {rate:,.0f}/s{left}")
+            out.progress(f"{act} {done:,} {what}, {rate:,.0f}/s{left}")
 
     return show
 

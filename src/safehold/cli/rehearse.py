@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +19,7 @@ import msgspec
 
 from safehold.cli.context import Home, HomeFactory, Session, session_of
 from safehold.cli.kinds import parse_moment
+from safehold.cli.output import progress_of
 from safehold.cli.root import VERBS, run
 from safehold.model.encoding import resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
@@ -92,6 +93,7 @@ def command(context: click.Context, script: Path, origin: str, out: Path | None)
     if out is not None and out.exists():
         raise Conflict("cli.out_exists", f"{out} is there already", "choose another --out")
     acts = _acts(script)
+    progress = progress_of(session.out, "played", len(acts), "acts")
     clock = _Clock()
     played = 0
     try:
@@ -103,7 +105,7 @@ def command(context: click.Context, script: Path, origin: str, out: Path | None)
                     session.factory().create(session.home, origin, session.read_passphrase(), clock).close()
                 _play(session, clock, number, line, sink)
                 played += 1
-                session.out.progress(f"{played:,} acts")
+                progress(played)
     except OSError as error:
         raise StorageFailed(
             "cli.write", f"{out} cannot be written: {error.strerror}", "choose another --out"
@@ -117,7 +119,7 @@ def command(context: click.Context, script: Path, origin: str, out: Path | None)
     )
 
 
-def _acts(script: Path) -> Iterator[tuple[int, int, _Line]]:
+def _acts(script: Path) -> Sequence[tuple[int, int, _Line]]:
     """The lines with their numbers and times. Raises before anything is played if one cannot be read."""
     decoder = msgspec.json.Decoder(resolved(_Line))
     acts = list[tuple[int, int, _Line]]()
@@ -131,7 +133,7 @@ def _acts(script: Path) -> Iterator[tuple[int, int, _Line]]:
         raise NotFound("cli.rehearsal_file", f"{script} cannot be read: {error.strerror}", "name another") from error
     if not acts:
         raise InputInvalid("cli.rehearsal_line", f"{script} holds no act", "see docs/guide/lab.md for its form")
-    return iter(acts)
+    return acts
 
 
 def _checked(decoder: msgspec.json.Decoder[_Line], text: bytes, number: int) -> _Line:
