@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-__all__ = ["browser", "install", "main"]
+__all__ = ["browser", "install", "main", "may_install"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 600
@@ -21,7 +21,7 @@ def browser() -> str | None:
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
-def _may_install() -> list[str] | None:
+def may_install() -> list[str] | None:
     """What to put before ``apt-get``, or None if this user may not install."""
     if not shutil.which("apt-get"):
         return None
@@ -35,8 +35,8 @@ def _may_install() -> list[str] | None:
     return None
 
 
-def install(prefix: list[str]) -> str | None:
-    """Install the package; return None, or why it could not be done."""
+def install(prefix: list[str], package: str = "chromium") -> str | None:
+    """Install a package of Debian; return None, or why it could not be done."""
     steps = (
         ["apt-get", "update", "-q"],
         [
@@ -47,7 +47,7 @@ def install(prefix: list[str]) -> str | None:
             "-q",
             "-y",
             "--no-install-recommends",
-            "chromium",
+            package,
         ],
     )
     try:
@@ -72,7 +72,7 @@ def main() -> int:
     """Install chromium if it is absent and this user may; say what happened; always 0."""
     if browser():
         return 0
-    prefix = _may_install()
+    prefix = may_install()
     if prefix is None:
         print("chromium: not here, and cannot be installed by this user; browser tests skip.")
         print("chromium: as root on Debian: apt-get install chromium")

@@ -7,8 +7,10 @@ import ipaddress
 import os
 import secrets
 import signal
+import socket
 import ssl
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,15 +154,20 @@ def test_old_protocols_are_not_spoken(desk: Desk, tmp_path: Path) -> None:
     authority = make_authority(tmp_path / "ours")
     certificate, key = authority.issue("good")
     with running(desk, "--tls-cert", str(certificate), "--tls-key", str(key)) as server:
-        import socket
-
-        context = ssl.create_default_context(cafile=authority.file())
         port = int(server.url.rpartition(":")[2])
-        with (
-            socket.create_connection(("127.0.0.1", port)) as plain,
-            context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
-        ):
-            assert wrapped.version() in {"TLSv1.2", "TLSv1.3"}
+        for version, spoken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+            context = ssl.create_default_context(cafile=authority.file())
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of the old version itself, which is the point
+                context.minimum_version = context.maximum_version = version
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                try:
+                    with context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped:
+                        got = wrapped.version()
+                except ssl.SSLError:
+                    got = None
+            assert (got is not None) == spoken, (version, got)
 
 
 def test_files_of_tls_that_are_no_certificate(desk: Desk, tmp_path: Path) -> None:

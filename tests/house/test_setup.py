@@ -252,10 +252,10 @@ def test_a_measurement_that_fails_is_named_and_the_others_run(tmp_path, capfd):
 
 def test_chromium_never_fails(monkeypatch, capsys):
     monkeypatch.setattr(chromium, "browser", lambda: None)
-    monkeypatch.setattr(chromium, "_may_install", lambda: None)
+    monkeypatch.setattr(chromium, "may_install", lambda: None)
     assert chromium.main() == 0
     assert "cannot be installed by this user" in capsys.readouterr().out
-    monkeypatch.setattr(chromium, "_may_install", lambda: ["/no/such/program"])
+    monkeypatch.setattr(chromium, "may_install", lambda: ["/no/such/program"])
     assert chromium.main() == 0
     assert "could not be installed" in capsys.readouterr().out
 

@@ -18,6 +18,7 @@ show there. The connection must be a session of its own: no pooler that shares s
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ class PostgresStore:
         self._listener: Connection | None = None
         self._asked: Connection | None = None
         self._rests_until = 0.0
+        self._name = secrets.token_hex(8)  # tells this store's own wishes from those of others
         self._epoch: int | None = None
         self._open = False
         self.reopen()
@@ -192,9 +194,7 @@ class PostgresStore:
                     self._asked = connect(self._url)
                     self._asked.execute(f"LISTEN {self._asking}")
                 # What this store asked for itself, before it led, comes here too, and is nobody's wish by now.
-                writer = self._writer
-                own = None if writer is None or writer.closed else writer.info.backend_pid
-                return any(note.pid != own for note in self._asked.notifies(timeout=timeout, stop_after=1))
+                return any(note.payload != self._name for note in self._asked.notifies(timeout=timeout, stop_after=1))
             except psycopg.Error as error:
                 close_session(self._asked)
                 self._asked = None
@@ -226,22 +226,39 @@ class PostgresStore:
         return writer.execute("SELECT pg_try_advisory_lock($1)", (self._key,)).fetchall() == [(True,)]
 
     def _wait_for_lead(self, writer: Connection, patience: float) -> bool:
-        """Ask for the lead and wait in the server's queue, where whoever has waited longest is next."""
-        until = time.monotonic() + patience
+        """Ask for the lead and wait in the server's queue, where whoever has waited longest is next.
+
+        It stays in the queue all the time: whoever leaves it to ask again loses his place, and with two who append all the
+        time a third would wait for ever. So another session asks, once a second.
+        """
+        got = threading.Event()
+        asker = threading.Thread(target=self._ask_until, args=(got,), name="ask-lead", daemon=True)
+        asker.start()
         try:
-            while (left := until - time.monotonic()) > 0:
-                writer.execute("SELECT pg_notify($1, '')", (self._asking,))
-                wait = f"{max(1, round(min(left, _ASK_AGAIN) * 1000))}ms"
-                writer.execute("SELECT set_config('lock_timeout', $1, false)", (wait,))
-                try:
-                    writer.execute("SELECT pg_advisory_lock($1)", (self._key,))
-                except psycopg.errors.LockNotAvailable:
-                    continue
-                return True
+            wait = f"{max(1, round(patience * 1000))}ms"
+            writer.execute("SELECT set_config('lock_timeout', $1, false)", (wait,))
+            writer.execute("SELECT pg_advisory_lock($1)", (self._key,))
+        except psycopg.errors.LockNotAvailable:
             return False
+        else:
+            return True
         finally:
+            got.set()
+            asker.join()
             if not writer.closed:
                 writer.execute("SELECT set_config('lock_timeout', $1, false)", (LOCK_TIMEOUT,))
+
+    def _ask_until(self, got: threading.Event) -> None:
+        session: Connection | None = None
+        try:
+            while not got.is_set():
+                session = session or connect(self._url)
+                session.execute("SELECT pg_notify($1, $2)", (self._asking, self._name))
+                got.wait(_ASK_AGAIN)
+        except psycopg.Error:
+            pass  # who waits is told by his own session, or by his patience
+        finally:
+            close_session(session)
 
     # --- writing
 
