@@ -93,6 +93,8 @@ def test_a_history_by_commands_alone_has_its_own_times_and_the_answers_are_its_t
         ([{"at": "2026-03-01", "do": ["party", "list"], "more": 1}], "cli.rehearsal_line", 2),
         ([_act("yesterday", "party", "list")], "cli.time", 2),
         ([_act("2026-03-01", "serve")], "cli.rehearsal_verb", 2),
+        ([_act("2026-03-01", "agent", "run")], "cli.rehearsal_verb", 2),
+        ([_act("2026-03-01", "exposure", "--watch")], "cli.rehearsal_verb", 2),
         ([_act("2026-03-01", "no-such-verb")], "cli.rehearsal_verb", 2),
         ([_act("2026-03-01", "party", "list", "--home", "elsewhere")], "cli.rehearsal_verb", 2),
         ([_act("2026-03-02", "party", "list"), _act("2026-03-01", "party", "list")], "cli.rehearsal_time", 2),

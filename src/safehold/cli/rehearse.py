@@ -26,11 +26,12 @@ from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFaile
 
 __all__ = ["command"]
 
-_NOT_HERE: Final = frozenset({"init", "demo", "serve", "follow", "witness", "restore", "rehearse", "drill"})
+_NOT_HERE: Final = frozenset({"init", "demo", "serve", "follow", "witness", "restore", "rehearse", "drill", "agent"})
 """Verbs that make other homes, or go on by the real clock."""
 _ORIGIN: Final = re.compile(r"rehearsal[a-z0-9.-]*(/[A-Za-z0-9._~-]+)*")
 _MAX_LINE: Final = 1 << 20
-_HOME_OPTIONS: Final = frozenset({"--home", "--passphrase-file"})
+_NOT_SAID: Final = frozenset({"--home", "--passphrase-file", "--watch"})
+"""Options that name another home, or never end."""
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,7 +145,7 @@ def _checked(decoder: msgspec.json.Decoder[_Line], text: bytes, number: int) -> 
             "cli.rehearsal_line", f"line {number} is no act: {str(error)[:200]}", 'write {"at": "2026-03-24T11:30:00Z", "do": ["party", "list"]}'
         ) from error  # fmt: skip
     verb = line.do[0] if line.do else ""
-    if verb not in VERBS or verb in _NOT_HERE or _HOME_OPTIONS & set(line.do):
+    if verb not in VERBS or verb in _NOT_HERE or _NOT_SAID & set(line.do):
         raise InputInvalid(
             "cli.rehearsal_verb", f"line {number}: {verb[:40]!r} cannot be rehearsed", "leave that line out"
         )

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 import stix2
 
@@ -113,6 +114,29 @@ def test_csaf_holds_by_another_program_and_no_host_is_left_out(case, tmp_path):
 def test_csaf_of_a_ledger_without_hosts_or_findings_holds(history, tmp_path):
     document = _csaf(_bare(history), tmp_path)
     assert "product_status" not in document["vulnerabilities"][0] or document["product_tree"]["relationships"]
+
+
+def test_csaf_says_affected_of_a_host_that_held_it_as_a_file_alone(history, tmp_path):
+    """Beside another host that held it by version: no host that held it is called not affected."""
+    history.observe("quill-works/ci-1", BAD, at("24T11:00"), at("24T12:00"))
+    history.observe("quill-works/ws-1", CLEAN, at("24T11:00"), at("24T12:00"))
+    history.advisory(windows=(("a source", *WINDOW),))
+    history.finding()
+    history.finding(CLEAN, match="path", path="site-packages/litellm_init.pth")
+    case = history.case(NOW)
+    held = {one.host for one in judge(case).presences if one.verdict == "held"}
+    assert held == {"quill-works/ci-1", "quill-works/ws-1"}
+    status = _csaf(case, tmp_path)["vulnerabilities"][0]["product_status"]
+    assert {product.rpartition(" on ")[2] for product in status["known_affected"]} == held
+    safe = {product.rpartition(" on ")[2] for product in status.get("known_not_affected", ())}
+    assert not safe & held
+
+
+def test_csaf_links_to_no_page_that_is_not_there(case):
+    document = csaf_document(
+        msgspec.structs.replace(case, incident=("PYSEC-2026-2", "own-indicators")), judge(case), "a", "1"
+    )
+    assert [one["summary"] for one in document["document"]["references"]] == ["Advisory PYSEC-2026-2"]
 
 
 def test_a_csaf_document_that_is_wrong_is_found(case, tmp_path):

@@ -7,6 +7,7 @@ investigation*. No host is left out, and none is said to be safe that was not se
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal
 
 from safehold.exposure.facts import Case
@@ -18,6 +19,8 @@ from safehold.exposure.words import list_words, plain_words, span_words
 __all__ = ["csaf_document"]
 
 _STATUS: Final = {"held": "known_affected", "not_held": "known_not_affected", "unknown": "under_investigation"}
+_PUBLISHED: Final = re.compile(r"(PYSEC|GHSA|MAL|CVE|OSV)-")
+"""Ids that osv.dev has a page for; an indicator file or a name of one's own has none."""
 _Branch = Literal["vendor", "product_name", "product_version"]  # words: as CSAF names them
 
 
@@ -71,6 +74,7 @@ def _document(case: Case, name: str, author: str, version: str) -> dict[str, Any
         "references": [
             {"category": "external", "summary": f"Advisory {one}", "url": f"https://osv.dev/vulnerability/{one}"}
             for one in case.incident
+            if _PUBLISHED.match(one)
         ],
     }
 
@@ -112,12 +116,16 @@ def _installed(presence: Presence, thing: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _status_of(presence: Presence, thing: tuple[str, str]) -> str:
-    """Of a host that held one of several things it is only said that this one was there."""
-    if presence.verdict != "held" or not thing[1]:
+def _status_of(presence: Presence, thing: tuple[str, str], things: list[tuple[str, str]]) -> str:
+    """Of a host that held some of the things by name and version, the others are judged apart.
+
+    A host that held it in another way (a file, say) is affected in all of them: what was there is not told by a version.
+    """
+    if presence.verdict != "held":
         return _STATUS[presence.verdict]
     held = {name for run in presence.runs for name in run.things}
-    if f"{thing[0]} {thing[1]}" in held or not held:
+    own = [one for one in things if f"{one[0]} {one[1]}" in held]
+    if thing in own or not own:
         return "known_affected"
     return "under_investigation" if presence.unknown else "known_not_affected"
 
@@ -127,7 +135,7 @@ def _vulnerability(case: Case, name: str, judgement: Judgement, things: list[tup
     remedies, impacts = list[dict[str, Any]](), list[dict[str, Any]]()
     for presence in judgement.presences:
         for thing in things:
-            product, status = _pair_id(presence, thing), _status_of(presence, thing)
+            product, status = _pair_id(presence, thing), _status_of(presence, thing, things)
             by_status.setdefault(status, []).append(product)
             if status == "known_affected":
                 remedies.append(_remedy(case, presence, product))
