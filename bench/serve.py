@@ -225,7 +225,14 @@ def _manifest(keys: dict[str, bytes], version: int) -> Manifest:
     parts = []
     for number, (file, key) in enumerate(keys.items()):
         aad = aad_text(SUPPLIER, DATASET, version, number, GROUP)
-        same: dict[str, Any] = {"sealed": version, "tag": "", "rows_root": None, "part": number, "group": GROUP}
+        same: dict[str, Any] = {
+            "sealed": version,
+            "tag": "",
+            "rows_root": None,
+            "tail": None,
+            "part": number,
+            "group": GROUP,
+        }
         commitment = key_commitment(key, aad)
         digest = sha256_digest(file.encode())
         parts.append(PartFile(**same, file=file, sha256=digest, size=1, rows=1, commitment=commitment, aad=aad))
