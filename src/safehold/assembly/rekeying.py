@@ -173,7 +173,7 @@ class Rekeying:
             scratch = self._place(plan.old.dataset, plan.version).parent
             work = _Work(wish, plan, places, keys, opened, scratch, progress or _quiet)
             if plan.manifest.chunked:
-                self._rekey_files(work, options)
+                self._rekey_files(work)
             else:
                 self._rekey_table(work, options)
         return msgspec.structs.replace(self.known(plan.old), earlier=False)
@@ -269,16 +269,15 @@ class Rekeying:
 
     # --- files -----------------------------------------------------------------------------------
 
-    def _rekey_files(self, work: _Work, options: SealOptions) -> None:
+    def _rekey_files(self, work: _Work) -> None:
         plan = work.plan
-        tree = SealedTree(work.opened, plan.old.release)
         store = None if work.places.folder else next(iter(work.places.stores), None)
         closing = Closing(
             work.prove_files, lambda view, manifest, release: (self._statement(view, work, manifest, release),)
         )
         delivery = FileDelivery(self._log, self._place, self._clock, self._by, store, closing)
-        tree.files()
-        try:
+        with SealedTree(work.opened, plan.old.release) as tree:
+            tree.files()
             delivery.deliver(
                 tree,
                 _order(plan.manifest, work.wish),
@@ -286,8 +285,6 @@ class Rekeying:
                 lambda done, total: work.progress("sealed", done, total),
                 tree.part_bytes,
             )
-        finally:
-            tree.close()
 
 
 class _Work(msgspec.Struct, frozen=True):

@@ -108,11 +108,10 @@ def prove_resealed(old: OpenedRelease, new: OpenedRelease, progress: Callable[[i
     """
     theirs = _Stream(old.batches())
     ends = _part_ends(new.manifest)
-    part, end = next(ends)
-    done = 0
+    part = end = done = 0
     for batch in new.batches():
-        while done >= end:
-            part, end = next(ends)
+        if done >= end:
+            part, end = next(ends, (part, end))
         if not _same(theirs.take(batch.num_rows), batch):
             raise _differs(part)
         done += batch.num_rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 import msgspec
 
@@ -38,7 +38,7 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 class SealedTree:
-    """The files of ``opened``, the release ``release`` with the keys of all groups, as a ``FileTree``."""
+    """The files of ``opened``, the release ``release`` with the keys of all groups, as a ``FileTree``. Leave the ``with`` block to close it."""
 
     endpoint: str | None = None
 
@@ -99,8 +99,10 @@ class SealedTree:
             "erase its keys",
         )
 
-    def close(self) -> None:
-        """Close the container that is open."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._content.__exit__()
 
 
