@@ -9,7 +9,7 @@ import pytest
 
 from safehold.app.wiring import system_clock
 from safehold.vault.verify import load_release
-from tests.cli_kit import HOUR, Desk, make_desk, make_environment_of, write_texts
+from tests.cli_kit import HOUR, Desk, incident_advisories, make_desk, make_environment_of, write_texts
 
 HOST = "north-lab/trainer"
 OLD, NEW = "quill-works/problems@1", "quill-works/problems@2"
@@ -107,3 +107,34 @@ def test_the_old_release_ends_when_its_last_lease_has_ended(made: Desk, tmp_path
     assert desk.json("fsck")["problems"] == []
     desk.json("rebuild")
     assert json.loads(desk(*FINISH, "--yes", "--json").out)["erased"] == ended["erased"]
+
+
+def test_log_diff_and_lists_say_what_it_is(made: Desk, tmp_path: Path) -> None:
+    desk = made.copy(tmp_path / "desk")
+    done = desk.json(*REKEY)
+    said = desk("log", "list", "--kind", "release.rekeyed").out
+    assert "before sha256:" in said
+    assert REKEY[-1] in said
+    both = (OLD, NEW, "--host", HOST, "--grant", desk.folder / "grant.json")
+    assert desk.json("diff", *both)["rekeyed"] == done["entry"]
+    assert f"{NEW} is {OLD} under new keys (entry {done['entry']})." in desk("diff", *both).out
+    listed = {one["name"]: one["rekeyed_as"] for one in desk.json("dataset", "list")["releases"]}
+    assert listed == {OLD: 2, NEW: None}
+    for words in (desk(*REKEY, "--dry-run").out, desk(*REKEY).out):
+        assert f"{NEW} holds the records of {OLD} under new keys" in words
+    assert f"destroy {done['parts'] * 2} keys" in desk(*FINISH, "--dry-run").out
+    assert "run this again after" in desk(*FINISH, "--yes").out, "diff has opened it"
+    desk.clock = lambda: system_clock() + HOUR
+    assert f"destroyed {done['parts'] * 2} keys" in desk(*FINISH, "--yes").out
+    assert "was ended before" in desk(*FINISH, "--yes").out
+
+
+def test_exposure_speaks_of_the_same_records(made: Desk, tmp_path: Path) -> None:
+    desk = made.copy(tmp_path / "desk")
+    desk("advisory", "add", incident_advisories(tmp_path / "advisories"))
+    desk.json(*_open(desk, OLD, "old.jsonl"))
+    done = desk.json(*REKEY, "--host", "quill-works/ws-1")
+    found = {one["name"]: one for one in desk.json("exposure", "PYSEC-2026-2")["releases"]}
+    assert any(f"{NEW} holds the same records" in reason for reason in found[OLD]["reasons"])
+    assert any(f"those of {OLD} under new keys" in reason for reason in found[NEW]["reasons"])
+    assert all(done["entry"] in found[name]["evidence"] for name in (OLD, NEW))
