@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -268,3 +269,55 @@ def test_a_folder_that_somebody_else_left_is_not_taken(table: Desk, tmp_path: Pa
     assert desk.error(*REKEY, code=7)["code"] == "assembly.other_folder"
     shutil.rmtree(desk.home / left)
     assert desk.json(*REKEY)["successor"] == NEW
+
+
+@pytest.mark.parametrize("kind", ["table", "files"])
+def test_a_disk_that_fails_at_any_write_leaves_the_old_release_and_the_command_goes_on(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = request.getfixturevalue(kind).copy(tmp_path / "desk")
+    folder = desk.home / "releases" / "quill-works" / "problems"
+    before = found_in(folder / "1")
+    real = {name: getattr(os, name) for name in ("fsync", "rename")}
+    seen = failed = 0
+
+    def failing(name: str) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == failed:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real[name](*given, **named)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, failing(name))
+    while True:
+        failed, seen = failed + 1, 0
+        said = desk(*REKEY, "--json", code=None)
+        assert found_in(folder / "1") == before
+        if seen < failed:
+            break
+        assert said.code == 5, said
+    assert failed > 5
+    assert desk.json(*REKEY)["successor"] == NEW
+    assert desk.json("fsck")["problems"] == []
+
+
+def test_releases_that_share_files_are_named_before_and_after(table: Desk, tmp_path: Path) -> None:
+    desk = table.copy(tmp_path / "desk")
+    records = desk.folder / "records.jsonl"
+    records.write_text(records.read_text() + '{"module": "m", "name": "n", "text": "one more"}\n')
+    desk("seal", records, "--dataset", "quill-works/problems")
+    rekey = ("rekey", "--release", NEW)
+    assert desk.json(*rekey, "--dry-run")["shared_with"] == [OLD]
+    assert f"{OLD} share files with it" in desk(*rekey, "--dry-run").out
+    done = desk.json(*rekey, "--reason", "a key may be known")
+    assert done["successor"] == "quill-works/problems@3"
+    ended = desk.json(*rekey, "--finish", "--yes")
+    assert (ended["shared_with"], ended["files_still_readable"] > 0) == ([OLD], True)
+    erased = desk.json("erase", OLD, "--reason", "its keys were those", "--yes")
+    assert erased["shared_with"] == [], "the new release shares nothing"
+    out = _opens(desk, "quill-works/problems@3", tmp_path / "out.jsonl")
+    assert out.read_bytes() == records.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def rekey_release(session: Session, options: ReleaseOptions) -> None:
             keys = FilesKeys(home.part_keys(session.read_passphrase), signer, partial(made_key, home))
             places = _places(session, home, plan.old)
             chosen = SealOptions(cut_key=home.cut_key(plan.old.dataset), workers=options.workers)
-            done = rekeying.rekey(wish, places, keys, chosen, _progress(session))
+            unit = "bytes" if plan.manifest.chunked else "records"
+            done = rekeying.rekey(wish, places, keys, chosen, _progress(session, unit))
             session.out.progress_done()
             if not places.folder:
                 # The entry names the stores' copies; a crash here leaves a copy too many.
@@ -107,12 +109,13 @@ def _places(session: Session, home: Home, old: ReleaseRow) -> RekeyPlaces:
     return RekeyPlaces(old=place, stores=stores, folder=isinstance(place, Path))
 
 
-def _progress(session: Session) -> Progress:
-    shown = {}
+def _progress(session: Session, unit: str) -> Progress:
+    """A line a second for each thing that is done: sealed, then compared."""
+    shown: dict[str, Callable[[int], None]] = {}
 
     def show(act: str, done: int, total: int) -> None:
         if act not in shown:
-            shown[act] = progress_of(session.out, act, total, "of the release")
+            shown[act] = progress_of(session.out, act, total, unit)
         shown[act](done)
 
     return show

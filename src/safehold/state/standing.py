@@ -50,6 +50,7 @@ __all__ = [
     "list_hosts",
     "list_releases",
     "read_inventories",
+    "readable_as",
     "release_stores",
     "request_used",
     "requests_used",
@@ -237,6 +238,16 @@ def find_rekeyed(view: View, before: Digest) -> RekeyedRow | None:
     sql = 'SELECT "before", release, keys, reason, idx FROM rekeyed WHERE "before" = ?'
     rows = view.rows(sql, before)
     return RekeyedRow(*rows[0]) if rows else None
+
+
+def readable_as(view: View, release: Digest) -> Digest:
+    """``release``, or where its keys were destroyed the one that holds its records under new keys, if there is one."""
+    while erased_at(view, release) is not None:
+        known = find_rekeyed(view, release)
+        if known is None:
+            break
+        release = known.release
+    return release
 
 
 class AdoptedRow(msgspec.Struct, frozen=True):
