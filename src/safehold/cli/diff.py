@@ -10,7 +10,7 @@ from safehold.cli.context import session_of
 from safehold.cli.kinds import HOST
 from safehold.cli.reading import Reader
 from safehold.model.ids import HostId
-from safehold.state.standing import resolve_release
+from safehold.state.standing import find_rekeyed, resolve_release
 from safehold.vault.diff import Difference, differ
 
 __all__ = ["command"]
@@ -49,10 +49,18 @@ def command(
         reader = Reader(home, session, host, grant_file, groups, purpose, key)
         with home.log.view() as view:
             rows = [resolve_release(view, name) for name in (old, new)]
+            known = find_rekeyed(view, rows[0].release)
         before, after = (reader.open(row).opened for row in rows)
         found = differ(before, after, record_id)
+    rekeyed = known.idx if known is not None and known.release == rows[1].release else None
     session.out.result(
-        {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
+        {
+            "old": old,
+            "new": new,
+            "rekeyed": rekeyed,
+            **{name: getattr(found, name) for name in found.__struct_fields__},
+        },
+        [*_lines(found), *([] if rekeyed is None else [f"  {new} is {old} under new keys (entry {rekeyed})."])],
     )
     if found.changed_columns and not session.json:
         session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))
