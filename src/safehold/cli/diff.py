@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from safehold.cli.context import session_of
-from safehold.cli.kinds import HOST
-from safehold.cli.reading import Reader
-from safehold.model.ids import HostId
+from safehold.cli.reading import Reader, ReadWish, reading_options
 from safehold.state.standing import find_rekeyed, resolve_release
 from safehold.vault.diff import Difference, differ
 
@@ -22,23 +18,15 @@ __all__ = ["command"]
 )
 @click.argument("old")
 @click.argument("new")
-@click.option("--host", type=HOST, required=True, help="The machine that compares.")
-@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
-@click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
+@reading_options
 @click.option("--record-id", help="The column that names a record: then a changed record is told from a new one.")
-@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.pass_context
 def command(
     context: click.Context,
     old: str,
     new: str,
-    host: HostId,
-    grant_file: Path,
-    groups: str | None,
     record_id: str | None,
-    purpose: str,
-    key: Path | None,
+    wish: ReadWish,
 ) -> None:
     """Compare the releases OLD and NEW (PARTY/DATASET@VERSION). Both are opened with keys from the broker.
 
@@ -46,7 +34,7 @@ def command(
     """
     session = session_of(context)
     with session.open_home() as home:
-        reader = Reader(home, session, host, grant_file, groups, purpose, key)
+        reader = Reader(home, session, wish)
         with home.log.view() as view:
             rows = [resolve_release(view, name) for name in (old, new)]
             known = find_rekeyed(view, rows[0].release)
