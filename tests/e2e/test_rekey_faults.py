@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from safehold.assembly import rekeying
 from safehold.ledger.keys import SigningKey
 from tests.cli_kit import ROOT, Desk, fill, make_desk, make_environment_of, small_disk, write_texts
 from tests.files_kit import found_in, make_files
@@ -321,3 +322,32 @@ def test_releases_that_share_files_are_named_before_and_after(table: Desk, tmp_p
     assert erased["shared_with"] == [], "the new release shares nothing"
     out = _opens(desk, "quill-works/problems@3", tmp_path / "out.jsonl")
     assert out.read_bytes() == records.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["table", "files"])
+@pytest.mark.parametrize("act", ["retire", "suspend"])
+def test_what_the_ledger_says_meanwhile_counts(
+    kind: str, act: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = request.getfixturevalue(kind).copy(tmp_path / "desk")
+    name = {"table": "prove_resealed", "files": "prove_same_files"}[kind]
+    real = getattr(rekeying, name)
+
+    def interrupted(*given: Any) -> Any:
+        subject = OLD if act == "retire" else "dataset:quill-works/problems"
+        desk(act, subject, "--reason", "another hand")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rekeying, name, interrupted)
+        error = desk.error(*REKEY, code={"retire": 7, "suspend": 3}[act])
+    kinds = [one["kind"] for one in desk.json("log", "list", "--last", "1000")["entries"]]
+    assert "release.rekeyed" not in kinds
+    if act == "retire":
+        assert error["code"] == "assembly.retired"
+        assert not (desk.home / "releases" / "quill-works" / "problems" / "2").exists()
+        return
+    assert error["code"] == "assembly.held"
+    desk("lift", "dataset:quill-works/problems", "--reason", "all is well", "--despite-findings")
+    assert desk.json(*REKEY)["successor"] == NEW
+    assert desk.json("fsck")["problems"] == []

@@ -129,6 +129,20 @@ class Rekeying:
 
     def _check(self, view: View, old: ReleaseRow, order: DeliveryOrder) -> int:
         """The version that the records get. Raises where the ledger says no."""
+        self._check_alive(view, old)
+        check_holds(view, [Subject("release", old.release)])
+        version, newest, _ = check_order(view, order)
+        if newest != old.release:
+            raise Conflict(
+                "assembly.rekey_not_newest",
+                f"{old.name} is not the newest release of {old.dataset}",
+                "rekey the newest one, then end older ones: safehold retire, safehold erase",
+            )
+        return version
+
+    @staticmethod
+    def _check_alive(view: View, old: ReleaseRow) -> None:
+        """Raise if the old release has ended: there is no way back from that, other than from a hold."""
         erased = erased_at(view, old.release)
         if erased is not None:
             raise Conflict("assembly.erased", f"{old.name} was erased in entry {erased}", "nobody can read it any more")
@@ -139,15 +153,6 @@ class Rekeying:
                 f"{old.name} was retired in entry {now.retired}",
                 "no key of it is given out: destroy its keys with safehold erase",
             )
-        check_holds(view, [Subject("release", old.release)])
-        version, newest, _ = check_order(view, order)
-        if newest != old.release:
-            raise Conflict(
-                "assembly.rekey_not_newest",
-                f"{old.name} is not the newest release of {old.dataset}",
-                "rekey the newest one, then end older ones: safehold retire, safehold erase",
-            )
-        return version
 
     def rekey(
         self,
@@ -209,6 +214,8 @@ class Rekeying:
             with prepare(source, spec, keys.signer, folder, chosen) as prepared:
                 keys.parts.store(prepared.release, prepared.keys)
                 work.prove_table(prepared.staging, prepared.release)
+                with self._log.view() as view:  # what ended meanwhile must not leave a folder that no entry will name
+                    self._check_alive(view, plan.old)
                 prepared.publish()
         customer = load_release(folder).manifest.customer
         add_countersignature(folder, customer, keys.customer)
@@ -272,9 +279,13 @@ class Rekeying:
     def _rekey_files(self, work: _Work) -> None:
         plan = work.plan
         store = None if work.places.folder else next(iter(work.places.stores), None)
-        closing = Closing(
-            work.prove_files, lambda view, manifest, release: (self._statement(view, work, manifest, release),)
-        )
+
+        def prove(manifest: Manifest, release: Digest, parts: PartsOf) -> None:
+            work.prove_files(manifest, release, parts)
+            with self._log.view() as view:
+                self._check_alive(view, plan.old)
+
+        closing = Closing(prove, lambda view, manifest, release: (self._statement(view, work, manifest, release),))
         delivery = FileDelivery(self._log, self._place, self._clock, self._by, store, closing)
         with SealedTree(work.opened, plan.old.release) as tree:
             tree.files()
