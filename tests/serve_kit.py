@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,10 @@ from safehold import __version__
 from safehold.app.serve.desk import VaultDesk
 from safehold.app.serve.front import Front
 from safehold.app.serve.limits import Limits
-from safehold.app.serve.link import LocalLink
+from safehold.app.serve.link import LocalLink, SocketLink
 from safehold.app.serve.metrics import Metrics
 from safehold.app.serve.pages import Pages
+from safehold.app.serve.vault_process import VaultServer
 from safehold.broker.http_form import proof_headers
 from safehold.broker.proof import KEYS_PATH, sign_request
 from safehold.broker.refusals import RefusalCounter
@@ -97,6 +99,32 @@ class Place:
     def ask(self, body: bytes | None = None, **changed: Any) -> Answered:
         body = self.world.body() if body is None else body
         return self.post(KEYS_PATH, body, self.signed(body, **changed))
+
+
+class Seam(Place):
+    """A place whose front and vault talk over the Unix socket, as two processes do; a thread stands for the vault's."""
+
+    def __init__(self, world: World, folder: Path, **more: Any) -> None:
+        super().__init__(world, **more)
+        self.folder = folder
+        self.server = VaultServer(folder, self.desk)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)
+        self._thread.start()
+
+    async def _call(self, *asked: Any) -> Answered:
+        link = SocketLink(self.folder, 64)
+        self.front._link = self.pages._link = link
+        link.start()
+        try:
+            return await super()._call(*asked)
+        finally:
+            await link.close()
+
+    def close(self) -> None:
+        self.server.end()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        self.world.close()
 
 
 def ready_desk(folder: Path) -> Desk:

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from safehold.broker.client import KeyOrder
@@ -149,6 +150,29 @@ def test_a_hold_stops_the_next_request_and_its_lifting_lets_it_pass(desk, served
         desk("inventory", "record", TRAINER, "--environment", desk.folder / "environment")
         desk("lift", "host:north-lab/trainer", "--reason", "all is well")
         assert connection.request(order).keys == before.keys
+
+
+def test_a_revoked_grant_opens_nothing_from_its_entry_on(desk, served, key, order):
+    """Revoked by another process while the server runs and remembers the grant: it bites at the very next request."""
+    grant = desk.folder / "revoked.json"
+    desk("grant", "issue", "quill-works/problems", "--to", TRAINER, "--until", "+30d", "--out", grant)
+    asked = msgspec.structs.replace(order, grant=read_grant_file(grant).token)
+    with connect(served.url, key) as connection:
+        before = [connection.request(asked) for _ in range(3)]
+        lease = connection.lease(asked, LeaseWish(120, 1000))
+        lease.request_keys(asked.release, asked.groups)
+        said = shell(
+            "--home", desk.home, "--json", "grant", "revoke", grant, "--reason", "a laptop was lost", cwd=desk.folder
+        )  # fmt: skip
+        revoked = json.loads(said.out)["entry"]
+        with pytest.raises(Refused) as caught:
+            connection.request(asked)
+        assert caught.value.code == "broker.grant_revoked"
+        assert before[-1].entry < revoked < caught.value.entry
+        with pytest.raises(Refused) as caught:
+            lease.request_keys(asked.release, asked.groups)
+        assert caught.value.code == "broker.grant_revoked"
+        assert connection.request(order).keys == before[0].keys, "another grant goes on"
 
 
 def test_a_lease_over_http_and_what_ends_it(desk, served, key, order):

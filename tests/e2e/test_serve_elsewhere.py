@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import ipaddress
+import json
 import os
 import secrets
 import signal
 import socket
 import ssl
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -235,6 +239,64 @@ def test_a_key_server_that_fails_is_a_refusal_that_says_so_and_nothing_must_be_s
             assert desk.error(*_open(desk, server.url), code=3)["code"] == "broker.keys_unavailable"
             (tmp_path / "token").write_text(kek_kit.TOKEN + "\n")
             assert _opens(desk, server.url), "a token that was renewed is read again"
+
+
+def _ready(url: str) -> tuple[int, str, str]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        return answer.status, document.get("code", ""), document.get("hint", "")
+    finally:
+        connection.close()
+
+
+def _until_ready(url: str, status: int, *codes: str) -> str:
+    """Ask until that is told; the hint."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = _ready(url)
+        if found[0] == status and found[1] in codes:
+            return found[2]
+        assert time.monotonic() < deadline, (found, status, codes)
+        threading.Event().wait(0.2)
+
+
+def test_readiness_follows_the_key_server_down_and_up_and_costs_it_little(tmp_path: Path) -> None:
+    desk, fault, decrypts = ready_desk(tmp_path / "desk"), [""], [0]
+
+    def treat(asked: Any) -> str:
+        decrypts[0] += "/decrypt/" in asked.path
+        return fault[0]
+
+    with broken(kek_kit.transit_server(), treat) as way:
+        file, options = _kek_file("transit", tmp_path, way.endpoint)
+        desk("rekey", file)
+        decrypts[0] = 0
+        with running(desk, *options) as server:
+            began = time.monotonic()
+            for _ in range(200):
+                assert _ready(server.url)[0] == 200
+            assert 1 <= decrypts[0] <= 2 + (time.monotonic() - began) / 5, "one call in five seconds, whoever asks"
+            for how, code in (("503", "vault.kek_failed"), ("reset", "vault.kek_unreachable")):
+                fault[0] = how
+                assert "unsealed?" in _until_ready(server.url, 503, code)
+                fault[0] = ""
+                _until_ready(server.url, 200, "")
+            (tmp_path / "token").write_text("an old token\n")
+            fault[0] = "reset"  # the connection ends, so the token is read anew
+            _until_ready(server.url, 503, "vault.kek_unreachable")
+            fault[0] = ""
+            assert _until_ready(server.url, 503, "vault.kek_denied") == "renew the token's file"
+            (tmp_path / "token").unlink()
+            _until_ready(server.url, 503, "app.kek_secret")
+            said = desk.error(*_open(desk, server.url), code=3)
+            assert said["code"] == "broker.keys_unavailable"
+            assert str(tmp_path) not in str(said), "where a secret lies is told to nobody else"
+            (tmp_path / "token").write_text(kek_kit.TOKEN + "\n")
+            _until_ready(server.url, 200, "")
+            assert _opens(desk, server.url)
 
 
 # --- two servers, one ledger in PostgreSQL -----------------------------------------------------------

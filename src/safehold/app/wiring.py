@@ -151,8 +151,11 @@ class Home:
 
     def broker(self, passphrase: Callable[[], str]) -> Broker:
         """The broker, able to unwrap."""
-        root = self.grant_key().public_bytes
-        return Broker(self.log, self.part_keys(passphrase), root, self.clock, self._by, self._policy)
+        return self.broker_over(self.part_keys(passphrase))
+
+    def broker_over(self, keys: WrappedKeys) -> Broker:
+        """The broker over part keys that are unlocked already."""
+        return Broker(self.log, keys, self.grant_key().public_bytes, self.clock, self._by, self._policy)
 
     def party_key(self, party: PartyId) -> SigningKey:
         """The signing key of a party that this home made."""

@@ -26,6 +26,9 @@ __all__ = ["Attempt", "guarded", "refusal"]
 
 _AGAIN: Final = "ask again; if it stays, show this entry to whoever runs the broker"
 
+_KEY_SERVICE: Final = ("vault.kek_", "app.kek_")
+"""What is wrong with the key-encryption key or where it is. Its words name servers and files of ours, so they stay here."""
+
 
 class Attempt:
     """A request with its proof, and what came of it. ``failure`` is what its asker gets instead of an answer."""
@@ -101,7 +104,10 @@ def guarded(attempt: Attempt) -> Iterator[None]:
             raise
         attempt.deny(_unreadable(attempt.step, error), error)
     except SafeholdError as error:
-        attempt.deny(Denial(attempt.step, error.code, error.message, error.hint), error)
+        if attempt.step > 8 and error.code.startswith(_KEY_SERVICE):
+            attempt.deny(_unreadable(attempt.step, error), error)
+        else:
+            attempt.deny(Denial(attempt.step, error.code, error.message, error.hint), error)
     except Exception as error:  # noqa: BLE001 - refuses: the unexpected denies like everything else
         failed = f"the broker failed in step {attempt.step}"
         attempt.deny(Denial(attempt.step, "broker.internal", failed, _AGAIN), error)
@@ -131,7 +137,7 @@ def _plain(text: str) -> str:
 
 def _unreadable(step: int, error: Exception) -> Denial:
     """Why keys cannot be had: told apart where the fault is the key server's, for then asking again later helps."""
-    if isinstance(error, StorageFailed) and error.code.startswith("vault.kek_"):
+    if isinstance(error, SafeholdError) and error.code.startswith(_KEY_SERVICE):
         return Denial(
             step,
             "broker.keys_unavailable",

@@ -356,6 +356,21 @@ class Log:
         """A write transaction that appends nothing: for rebuilding projections."""
         return self._store.write()
 
+    def check_writable(self) -> None:
+        """Commit, durably, what changes nothing; raises what an append would raise now, or what opening again raises.
+
+        For whoever waits for a disk to work again. Nothing is uncertain after it fails, since nothing was to happen: so the
+        store is opened again, and the next append finds it as a new process would.
+        """
+        if self._read_only is not None:
+            raise self._read_only
+        try:
+            with self._store.write() as transaction:
+                transaction.settle()
+        except StorageFailed:
+            self._store.reopen()
+            raise
+
     def checkpoint(self) -> Checkpoint:
         """The newest signed checkpoint, verified; ``NotFound`` (``ledger.empty``) before the first entry."""
         with self._store.read() as view:

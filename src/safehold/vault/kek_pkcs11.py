@@ -9,6 +9,7 @@ The library comes with the extra ``pkcs11``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import threading
@@ -42,18 +43,43 @@ class Pkcs11Kek:
     def __init__(self, address: Pkcs11Address, pin: Callable[[], str]) -> None:
         """Open the token. Raises ``NotFound`` (``vault.kek_missing``, ``vault.no_pkcs11``) or ``StorageFailed``."""
         self._pkcs11 = _library()
+        self._address = address
+        self._pin = pin
         self._lock = threading.Lock()
-        self._session: Any = _open(self._pkcs11, address, pin)
+        self._session: Any = None
+        self._key: Any = None
+        self.id = self._begin()
+
+    def _begin(self) -> str:
+        """Open a session and find the key in it; its id."""
+        address = self._address
+        self._session = _open(self._pkcs11, address, self._pin)
         try:
-            self._key: Any = self._session.get_key(object_class=self._pkcs11.ObjectClass.SECRET_KEY, label=address.key)
+            self._key = self._session.get_key(object_class=self._pkcs11.ObjectClass.SECRET_KEY, label=address.key)
         except self._pkcs11.PKCS11Error as error:
-            self.close()
+            self._drop()
             raise NotFound(
                 "vault.kek_missing", f"the token {address.token} has no one key {address.key}", "make it on the token"
             ) from error
         serial = bytes(self._session.token.serial)
         named = serial + b"\n" + address.token.encode() + b"\n" + address.key.encode()
-        self.id = "pkcs11-" + hashlib.sha256(named).hexdigest()[:16]
+        return "pkcs11-" + hashlib.sha256(named).hexdigest()[:16]
+
+    def _use(self, act: Callable[[Any], Any]) -> bytes:
+        """What ``act`` gets of the token's key. After a failure the next use opens the token anew: a session does not
+        outlive a token that was away, and not every library says so in words of its own.
+        """
+        with self._lock:
+            if self._session is None and self._begin() != self.id:
+                self._drop()
+                raise NotFound(
+                    "vault.kek_missing", f"the token {self._address.token} is another one now", "put the token back"
+                )
+            try:
+                return bytes(act(self._key))
+            except self._pkcs11.PKCS11Error:
+                self._drop()
+                raise
 
     def wrap(self, key: bytes) -> bytes:
         """See ``Kek``; raises ``InputInvalid`` (``vault.key_length``) or ``StorageFailed`` (``vault.kek_failed``)."""
@@ -61,8 +87,7 @@ class Pkcs11Kek:
             raise InputInvalid("vault.key_length", f"a key has {_KEY_BYTES} bytes, not {len(key)}")
         nonce = secrets.token_bytes(_NONCE_BYTES)
         try:
-            with self._lock:
-                return nonce + bytes(self._key.encrypt(key, **self._mechanism(nonce)))
+            return nonce + self._use(lambda mine: mine.encrypt(key, **self._mechanism(nonce)))
         except self._pkcs11.PKCS11Error as error:
             raise _failed(error) from error
 
@@ -77,8 +102,7 @@ class Pkcs11Kek:
             self._pkcs11.exceptions.GeneralError,  # what SoftHSM says of a tag that does not fit
         )
         try:
-            with self._lock:
-                key = bytes(self._key.decrypt(wrapped[_NONCE_BYTES:], **self._mechanism(nonce)))
+            key = self._use(lambda mine: mine.decrypt(wrapped[_NONCE_BYTES:], **self._mechanism(nonce)))
         except broken as error:
             raise _not_ours(self.id) from error
         except self._pkcs11.PKCS11Error as error:
@@ -96,11 +120,15 @@ class Pkcs11Kek:
         return {"mechanism": self._pkcs11.Mechanism.AES_GCM, "mechanism_param": parameters}
 
     def close(self) -> None:
-        """End the session with the token."""
+        """End the session with the token; the next use opens another."""
         with self._lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+            self._drop()
+
+    def _drop(self) -> None:
+        session, self._session, self._key = self._session, None, None
+        if session is not None:
+            with contextlib.suppress(self._pkcs11.PKCS11Error):  # the token may be gone, and its session with it
+                session.close()
 
     def __repr__(self) -> str:
         return f"Pkcs11Kek({self.id})"

@@ -140,8 +140,8 @@ class TransitKek:
         if fresh:
             self._drop()
         if self._connection is None:
-            self._connection = self._connect()
             self._headers = {"X-Vault-Token": self._token(), "Content-Type": "application/json"}
+            self._connection = self._connect()
         self._connection.request("POST", path, data, self._headers)
         response = self._connection.getresponse()
         body = response.read(_MAX_ANSWER + 1)

@@ -12,7 +12,7 @@ it; there the wrapped keys are worth as much as the key-encryption key.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,7 @@ class KeyStore:
         (``vault.keystore_version``).
         """
         self._path = path
+        self._sampled: tuple[tuple[int, int], dict[str, list[bytes]]] = ((-1, -1), {})
         self._changes = 0  # transactions of this connection that have ended
         self._memory: tuple[tuple[int, int], dict[Digest, dict[str, tuple[str, bytes]]]] = ((0, 0), {})
         try:
@@ -203,6 +204,17 @@ class KeyStore:
                 "erase it again",
             )
         return count
+
+    def samples(self, most: int) -> Mapping[str, Sequence[bytes]]:
+        """Up to ``most`` wrapped keys of each key that wrapped any here, by its id; looked for once after each change."""
+        with self._translated():
+            changes = (self._pragma("data_version"), self._changes)
+            if self._sampled[0] != changes:
+                by = [str(row[0]) for row in self._db.execute("SELECT DISTINCT kek FROM part_key ORDER BY kek")]
+                query = "SELECT wrapped FROM part_key WHERE kek = ? LIMIT ?"
+                found = {kek: [bytes(row[0]) for row in self._db.execute(query, (kek, most))] for kek in by}
+                self._sampled = (changes, found)
+            return self._sampled[1]
 
     def releases(self) -> tuple[Digest, ...]:
         """All releases with keys here; one that the ledger does not know was never published."""

@@ -6,7 +6,9 @@ here: new keys are wrapped by the new one, and each is unwrapped by its own.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from safehold.model.errors import VerificationFailed
 from safehold.model.ids import Digest
@@ -14,6 +16,8 @@ from safehold.vault.kek import Kek
 from safehold.vault.keystore import KeyStore
 
 __all__ = ["WrappedKeys"]
+
+_SAMPLES: Final = 3
 
 
 class WrappedKeys:
@@ -27,6 +31,7 @@ class WrappedKeys:
         self._kek = kek
         self._others = others
         self._known: dict[str, Kek] = {kek.id: kek}
+        self._unknown: set[str] = set()
 
     @property
     def kek(self) -> Kek:
@@ -58,6 +63,28 @@ class WrappedKeys:
             keys.update(zip(mine, self._find(kek).unwrap_many([stored[file][1] for file in mine]), strict=True))
         return {file: keys[file] for file in stored}
 
+    def check(self) -> None:
+        """Return if stored keys can be unwrapped now: of each key-encryption key in use, one that it wrapped is tried.
+
+        One damaged row does not say that no key opens, so a few are tried before it is believed. What was wrapped by a key
+        that this home does not know is for ``fsck`` to tell, unless nothing else is here. Raises like ``unwrap``.
+        """
+        samples = self._store.samples(_SAMPLES)
+        known = {kek: some for kek, some in samples.items() if kek not in self._unknown}
+        if not samples:
+            known = {self._kek.id: [self._kek.wrap(secrets.token_bytes(32))]}
+        unknown: VerificationFailed | None = None
+        for kek, some in known.items():
+            try:
+                found = self._find(kek)
+            except VerificationFailed as error:
+                unknown = error
+                self._unknown.add(kek)  # looking for it again may cost a derivation from a passphrase
+                continue
+            _open_one(found, some)
+        if self._unknown >= samples.keys() and samples:
+            raise unknown or _unknown(next(iter(samples)), self._kek.id)
+
     def rewrap(self, release: Digest) -> int:
         """Wrap the keys of a release by the current key-encryption key; returns how many were not. Safe to repeat."""
         stored = self._store.get_with_kek(release, self._store.files(release))
@@ -77,10 +104,25 @@ class WrappedKeys:
     def _find(self, kek: str) -> Kek:
         known = self._known.get(kek) or (self._others(kek) if self._others else None)
         if known is None:
-            raise VerificationFailed(
-                "vault.unwrap",
-                f"a stored key was wrapped by {kek}, and {self._kek.id} is in use here",
-                "was the key file replaced since? name the other key, or go on with safehold rekey",
-            )
+            raise _unknown(kek, self._kek.id)
         self._known[kek] = known
         return known
+
+
+def _open_one(kek: Kek, wrapped: Sequence[bytes]) -> None:
+    for left, one in reversed(list(enumerate(wrapped))):
+        try:
+            kek.unwrap(one)
+        except VerificationFailed:
+            if not left:
+                raise
+        else:
+            return
+
+
+def _unknown(kek: str, used: str) -> VerificationFailed:
+    return VerificationFailed(
+        "vault.unwrap",
+        f"a stored key was wrapped by {kek}, and {used} is in use here",
+        "was the key file replaced since? name the other key, or go on with safehold rekey",
+    )

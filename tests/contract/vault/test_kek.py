@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safehold.model.errors import InputInvalid, StorageFailed, VerificationFailed
+from safehold.model.errors import InputInvalid, NotFound, StorageFailed, VerificationFailed
 from safehold.vault.kek import Kek
 from safehold.vault.kek_aws import AwsKek
+from safehold.vault.kek_pkcs11 import Pkcs11Kek
 from safehold.vault.kek_transit import TransitAddress, TransitKek
 from tests.kek_kit import KINDS, RecordedKms, transit_kek, two_keks
 
@@ -98,6 +101,31 @@ def test_a_transit_connection_that_was_closed_is_made_anew() -> None:
     assert kek.unwrap(wrapped) == b"k" * 32
     kek.close()
     assert kek.unwrap(wrapped) == b"k" * 32
+    kek.close()
+
+
+def test_a_token_that_was_away_is_opened_anew() -> None:
+    kek, _ = two_keks("pkcs11", Path())
+    assert isinstance(kek, Pkcs11Kek)
+    wrapped = kek.wrap(b"k" * 32)
+    kek._session.close()  # as when the token was pulled: the session is of no more use
+    with pytest.raises((StorageFailed, VerificationFailed)):
+        kek.unwrap(wrapped)
+    assert kek.unwrap(wrapped) == b"k" * 32
+    kek._session.close()
+    with pytest.raises(StorageFailed, match="kek_failed"):
+        kek.wrap(b"k" * 32)
+    place, kek._address = kek._address, msgspec.structs.replace(kek._address, token="none of this name")
+    for _ in range(2):
+        with pytest.raises(StorageFailed, match="kek_unreachable"):
+            kek.unwrap(wrapped)
+    kek._address = place
+    assert kek.unwrap(wrapped) == b"k" * 32
+    kek._address = msgspec.structs.replace(place, key="none of this name")
+    kek.close()
+    with pytest.raises(NotFound, match="kek_missing"):
+        kek.unwrap(wrapped)
+    kek._address = place
     kek.close()
 
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from safehold.app.serve.frames import Call, Outcome
+from safehold.app.serve.readiness import Readiness
 from safehold.broker.http_form import (
     HoldsAnswer,
     HoldsQuestion,
@@ -60,18 +61,13 @@ class Rooms(Protocol):
     clock: Callable[[], int]
 
 
-class _State(msgspec.Struct, frozen=True, kw_only=True):
-    """How the vault process is: whether it may append, and how long the ledger is."""
-
-    size: int
-    leads: bool
-    read_only: str
-
-
 class VaultDesk:
-    """Answers calls over one home and its broker."""
+    """Answers calls over one home and its broker. ``check_keys`` unwraps a stored key, or raises: see ``Readiness``."""
 
-    def __init__(self, home: Rooms, broker: Broker, counter: RefusalCounter) -> None:
+    def __init__(
+        self, home: Rooms, broker: Broker, counter: RefusalCounter, check_keys: Callable[[], None] | None = None
+    ) -> None:
+        self.readiness = Readiness(home.log, check_keys)
         self._log = home.log
         self._intake = home.intake
         self._clock = home.clock
@@ -87,7 +83,8 @@ class VaultDesk:
         return [outcome or self._other(call) for call, outcome in zip(calls, outcomes, strict=True)]
 
     def tick(self) -> None:
-        """What is due now and then: refusals that were counted become entries."""
+        """What is due now and then: refusals that were counted become entries, and a disk that failed is tried again."""
+        self.readiness.try_append()
         if self._log.read_only is None and not self._log.following:
             self._counter.flush()
 
@@ -101,11 +98,20 @@ class VaultDesk:
             return []
         try:
             answers = self._broker.release_many([(call.body, _proof(call)) for call in calls])
+            self._note(answers)
         except SafeholdError as error:  # nothing could be recorded, so none is answered
+            self.readiness.note(error)
             return [_failed(error)] * len(calls)
         except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
             return [_failed(_internal())] * len(calls)
-        return [_failed(one) if isinstance(one, SafeholdError) else _answered(one) for one in answers]
+        return [_told(one) for one in answers]
+
+    def _note(self, answers: Sequence[Answer | SafeholdError]) -> None:
+        for answer in answers:
+            if isinstance(answer, StorageFailed):
+                self.readiness.note(answer)
+            elif not isinstance(answer, SafeholdError):
+                self.readiness.note(None)
 
     def _other(self, call: Call) -> Outcome:
         try:
@@ -116,8 +122,10 @@ class VaultDesk:
             if call.kind == "read":
                 with self._log.view() as view:
                     return Outcome(200, read_static(view, self._log.verifier, call.name), proven=True)
-            return Outcome(200, _json.encode(self._state()), proven=True)
+            return Outcome(200, _json.encode(self.readiness.now()), proven=True)
         except SafeholdError as error:
+            if call.kind == "inventory":
+                self.readiness.note(error)
             return _failed(error)
         except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
             return _failed(_internal())
@@ -160,12 +168,6 @@ class VaultDesk:
         )
         return HoldsAnswer(size=size, holds=shown)
 
-    def _state(self) -> _State:
-        refuses = self._log.read_only
-        with self._log.view() as view:
-            size = view.size()
-        return _State(size=size, leads=not self._log.following, read_only=refuses.code if refuses else "")
-
 
 def _asked_subjects(view: View, host: HostId, asked: HoldsQuestion) -> list[Subject]:
     """The host and its party, a member of that party, and a release with what it is of: nothing else is told of."""
@@ -194,8 +196,13 @@ def _proof(call: Call) -> Proof | LeaseProof:
     )
 
 
-def _answered(answer: Answer) -> Outcome:
-    return Outcome(200, _json.encode(answer), proven=True)
+def _told(answer: Answer | SafeholdError) -> Outcome:
+    try:
+        if isinstance(answer, SafeholdError):
+            return _failed(answer)
+        return Outcome(200, _json.encode(answer), proven=True)
+    except Exception:  # noqa: BLE001 - refuses: its neighbours are answered; what was recorded of it stands in the ledger
+        return _failed(_internal())
 
 
 def _internal() -> StorageFailed:

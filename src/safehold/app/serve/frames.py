@@ -3,7 +3,7 @@
 A frame is a length of four bytes, big-endian, and so many bytes of MessagePack: a list of calls one way, a list of
 outcomes of the same length the other way. One frame is on its way a connection; many calls go in one, so that one commit
 serves them all. Lengths are bounded before anything is read. Neither side trusts the other's bytes to be well formed:
-what does not fit ends the connection.
+what does not fit ends the connection. What is answered always fits: see ``encode_outcomes``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "decode_calls",
     "decode_outcomes",
     "encode_frame",
+    "encode_outcomes",
     "frame_length",
     "read_frame",
     "receive_frame",
@@ -34,6 +35,8 @@ MAX_FRAME_BYTES: Final = 96 * 1024 * 1024
 """Room for one inventory of the largest size, or for many requests for keys."""
 MAX_CALLS: Final = 256
 _HEAD: Final = 4
+_AROUND_BODY: Final = 64 * 1024
+"""More than an outcome takes beside its body: codes and texts are ours, and bounded."""
 
 CallKind = Literal["keys", "lease", "leased", "inventory", "holds", "read", "state", "metrics"]
 
@@ -73,6 +76,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 _calls: Final = msgspec.msgpack.Decoder(list[Call])
 _outcomes: Final = msgspec.msgpack.Decoder(list[Outcome])
 _encoder: Final = msgspec.msgpack.Encoder()
+# MemoryError: a frame of the largest size can hold millions of calls, a byte or two each.
+_NO_FORM: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, MemoryError)
+_NO_ROOM: Final = Outcome(
+    503, code="serve.busy", detail="the broker has more to do than it can take", hint="ask again in a moment"
+)
 
 
 def encode_frame(said: list[Call] | list[Outcome]) -> bytes:
@@ -81,6 +89,19 @@ def encode_frame(said: list[Call] | list[Outcome]) -> bytes:
     if len(body) > MAX_FRAME_BYTES or len(said) > MAX_CALLS:
         raise _bad_frame("it is larger than a frame may be")
     return len(body).to_bytes(_HEAD, "big") + body
+
+
+def encode_outcomes(outcomes: list[Outcome]) -> bytes:
+    """The frame of an answer. An outcome for which it has no room is told to ask again (``serve.busy``): what was
+    recorded stands in the ledger, and the same request gets the same answer when it comes again.
+    """
+    said, room = list[Outcome](), MAX_FRAME_BYTES
+    for outcome in outcomes:
+        taken = len(outcome.body) + _AROUND_BODY
+        fits = taken <= room
+        said.append(outcome if fits else _NO_ROOM)
+        room -= taken if fits else _AROUND_BODY
+    return encode_frame(said)
 
 
 def frame_length(head: bytes) -> int:
@@ -95,7 +116,7 @@ def decode_calls(body: bytes) -> list[Call]:
     """The calls of a frame; ``InputInvalid`` (``serve.frame``)."""
     try:
         calls = _calls.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except _NO_FORM as error:
         raise _bad_frame("it holds no calls") from error
     if not 1 <= len(calls) <= MAX_CALLS:
         raise _bad_frame(f"it holds {len(calls)} calls")
@@ -106,7 +127,7 @@ def decode_outcomes(body: bytes, count: int) -> list[Outcome]:
     """The outcomes of a frame of ``count`` calls; ``InputInvalid`` (``serve.frame``)."""
     try:
         outcomes = _outcomes.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except _NO_FORM as error:
         raise _bad_frame("it holds no outcomes") from error
     if len(outcomes) != count:
         raise _bad_frame(f"it holds {len(outcomes)} outcomes of {count} calls")

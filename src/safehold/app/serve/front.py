@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -26,7 +27,7 @@ from safehold.app.serve.routes import CALLS, CallRoute
 from safehold.broker.http_form import PROBLEM_TYPE, Problem, parse_proof, problem_of
 from safehold.model.errors import InputInvalid, SafeholdError, StorageFailed
 
-__all__ = ["App", "Front", "Receive", "Scope", "Send", "outcome_of", "problem_bytes"]
+__all__ = ["App", "Front", "Receive", "Scope", "Send", "internal", "outcome_of", "problem_bytes"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -74,8 +75,11 @@ class Front:
             outcome = await self._call(route, scope, receive)
         except SafeholdError as error:
             outcome = outcome_of(error)
+        except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
+            outcome = outcome_of(internal())
         await self._answer(outcome, send)
-        self._metrics.count(route.kind, outcome.status, outcome.code, self._monotonic() - began)
+        with contextlib.suppress(Exception):  # it has been answered: a wrong count must not end the connection
+            self._metrics.count(route.kind, outcome.status, outcome.code, self._monotonic() - began)
 
     async def _call(self, route: CallRoute, scope: Scope, receive: Receive) -> Outcome:
         if scope["method"] != "POST":
@@ -126,6 +130,11 @@ class Front:
                 headers.append((b"allow", b"POST"))
         await send({"type": "http.response.start", "status": outcome.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def internal() -> StorageFailed:
+    """What is told of a fault of our own: nothing but that there was one."""
+    return StorageFailed("serve.internal", "the request could not be served", "ask again")
 
 
 def outcome_of(error: SafeholdError) -> Outcome:

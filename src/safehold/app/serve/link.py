@@ -2,8 +2,9 @@
 
 Calls that come while a frame is being answered wait together and go as the next frame: under load one frame, and so one
 commit, carries many requests, and an idle server adds no delay. A few connections work side by side, so that one frame
-is being decided while another waits for the disk. Reads and inventories have connections of their own: whoever reads
-the ledger does not delay keys.
+is being decided while another waits for the disk. Reads and inventories have a connection of their own: whoever reads
+the ledger does not delay keys; and so has the question how the vault is, which must not wait for any of them. Whatever
+happens to a connection, its askers are told at once, and it is opened again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ __all__ = ["KEY_LANES", "LocalLink", "SocketLink", "VaultLink", "check_peer", "r
 
 KEY_LANES: Final = 2
 _BATCH: Final = 64
+_BATCH_BYTES: Final = 48 * 1024 * 1024
+"""Together calls take at most so much of a frame, but for one that is larger by itself: all of them must fit in one."""
 _KEYS: Final = frozenset({"keys", "lease", "leased"})
 _RETRY_SECONDS: Final = 0.2
 
@@ -68,10 +71,12 @@ class _Lanes:
             self._idle.append(waiting)
             await waiting
         taken: list[tuple[Call, asyncio.Future[Outcome]]] = []
-        while self._queue and len(taken) < _BATCH:
+        room = _BATCH_BYTES
+        while self._queue and len(taken) < _BATCH and (not taken or len(self._queue[0][0].body) <= room):
             call, future = self._queue.popleft()
             if not future.done():  # its asker has gone
                 taken.append((call, future))
+                room -= len(call.body)
         return taken
 
     def fail(self, error: SafeholdError) -> None:
@@ -86,17 +91,18 @@ class SocketLink:
 
     def __init__(self, folder: Path, room: int) -> None:
         self._folder = folder
-        self._keys, self._rest = _Lanes(room), _Lanes(64)
+        self._keys, self._rest, self._state = _Lanes(room), _Lanes(64), _Lanes(64)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to connect; call it inside the loop."""
-        lanes = [self._keys] * KEY_LANES + [self._rest]
+        lanes = [self._keys] * KEY_LANES + [self._rest, self._state]
         self._tasks = [asyncio.get_running_loop().create_task(self._work(lane)) for lane in lanes]
 
     async def ask(self, call: Call) -> Outcome:
         """See ``VaultLink``."""
-        return await (self._keys if call.kind in _KEYS else self._rest).put(call)
+        lane = self._keys if call.kind in _KEYS else self._state if call.kind == "state" else self._rest
+        return await lane.put(call)
 
     async def close(self) -> None:
         """See ``VaultLink``."""
@@ -105,21 +111,21 @@ class SocketLink:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for lane in (self._keys, self._rest):
+        for lane in (self._keys, self._rest, self._state):
             lane.fail(_gone())
 
     async def _work(self, lane: _Lanes) -> None:
         while True:
             try:
                 reader, writer = await self._connect()
-            except (OSError, SafeholdError):
+            except Exception:  # noqa: BLE001 - refuses: whatever it is, nobody waits for a lane that cannot connect
                 lane.fail(_gone())
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
                 while True:
                     await self._exchange(lane, reader, writer)
-            except (OSError, SafeholdError):
+            except Exception:  # noqa: BLE001, S112 - refuses: `_exchange` told the askers; a lane that ended would leave all who come
                 continue
             finally:
                 writer.close()
@@ -138,12 +144,10 @@ class SocketLink:
             writer.write(encode_frame([call for call, _ in taken]))
             await writer.drain()
             outcomes = decode_outcomes(await read_frame(reader), len(taken))
-        except (OSError, SafeholdError, asyncio.CancelledError) as error:
+        except BaseException:  # re-raises: whatever it is, nobody waits for an answer that does not come
             for _, future in taken:
                 if not future.done():
                     future.set_exception(_gone())
-            if isinstance(error, OSError):
-                raise _gone() from error
             raise
         for (_, future), outcome in zip(taken, outcomes, strict=True):
             if not future.done():

@@ -6,6 +6,7 @@ payloads say names parties, hosts and datasets; it is served only where the oper
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,10 +21,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from safehold.app.serve.frames import Call, Outcome
-from safehold.app.serve.front import outcome_of, problem_bytes
+from safehold.app.serve.front import internal, outcome_of, problem_bytes
 from safehold.app.serve.link import VaultLink
 from safehold.app.serve.metrics import FORM, Metrics
 from safehold.app.serve.openapi import openapi_document
+from safehold.app.serve.readiness import Ready
 from safehold.app.serve.routes import READS
 from safehold.broker.http_form import PROBLEM_TYPE
 from safehold.ledger.static import MAX_NAME_CHARACTERS, needs_publishing, never_changes
@@ -33,14 +35,12 @@ from safehold.model.errors import InputInvalid, NotFound, Refused, SafeholdError
 __all__ = ["Pages"]
 
 _CACHE_BYTES: Final = 32 * 1024 * 1024
+_ANSWER_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 2.0
+_LOOK_AGAIN: Final = 0.05
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _SECURE: Final = {"x-content-type-options": "nosniff"}
-
-
-class _Vault(msgspec.Struct, frozen=True):
-    size: int
-    leads: bool
-    read_only: str
 
 
 class Pages:
@@ -66,7 +66,8 @@ class Pages:
         }
         self.app = Starlette(
             routes=[
-                Route(read.path.replace("{name}", "{name:path}"), serve[read.name], methods=["GET"]) for read in READS
+                Route(read.path.replace("{name}", "{name:path}"), _guarded(serve[read.name]), methods=["GET"])
+                for read in READS
             ],
             exception_handlers={HTTPException: _problem_page},
             lifespan=self._lifespan,
@@ -84,22 +85,44 @@ class Pages:
         return _json({"status": "ok"})
 
     async def _ready(self, request: Request) -> Response:
-        outcome = await self._ask(Call("state"))
-        if outcome.status != 200:
-            self._metrics.ready.set(0)
-            return _error(outcome)
-        state = msgspec.json.decode(outcome.body, type=resolved(_Vault))
-        code = "serve.draining" if self.draining else state.read_only or ("" if state.leads else "serve.follower")
-        self._metrics.ready.set(0 if code else 1)
-        if code:
+        self._metrics.ready.set(0)
+        if self.draining:
             return _error(
-                Outcome(503, code=code, detail="keys cannot be asked for here now", hint="ask another broker")
+                outcome_of(StorageFailed("serve.draining", "this broker is about to end", "ask another broker"))
             )
+        outcome, state = await self._ask_ready()
+        if state is None:
+            return _error(outcome)
+        if state.code:
+            # Its words may name a server or a file: they are for whoever runs this broker.
+            detail = state.detail if _is_here(request) else "keys cannot be asked for here now"
+            return _error(Outcome(503, code=state.code, detail=detail, hint=state.hint))
+        self._metrics.ready.set(1)
         return _json({"status": "ready", "size": state.size})
 
+    async def _ask_ready(self) -> tuple[Outcome, Ready | None]:
+        """How the vault is. While the keys are being looked at, it is asked again for a moment, and then that is told."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LOOK_SECONDS
+        while True:
+            outcome = await self._ask(Call("state"), _READY_SECONDS)
+            if outcome.status != 200:
+                return outcome, None
+            state = msgspec.json.decode(outcome.body, type=resolved(Ready))
+            if not state.pending:
+                return outcome, state
+            if loop.time() >= until:
+                return outcome_of(
+                    StorageFailed(
+                        "serve.keys_slow",
+                        "the service that guards the keys does not answer in time",
+                        "look at that service; ask again in a moment",
+                    )
+                ), None
+            await asyncio.sleep(_LOOK_AGAIN)
+
     async def _show_metrics(self, request: Request) -> Response:
-        address = request.client.host if request.client else ""
-        if not address.startswith(_LOOPBACK):
+        if not _is_here(request):
             refused = Refused("serve.metrics_here", "metrics are shown to this machine alone", "ask on loopback")
             return _error(outcome_of(refused))
         return Response(self._metrics.text(), media_type=FORM)
@@ -142,11 +165,31 @@ class Pages:
         while self._kept > _CACHE_BYTES:
             self._kept -= len(self._tiles.popitem(last=False)[1])
 
-    async def _ask(self, call: Call) -> Outcome:
+    async def _ask(self, call: Call, seconds: float = _ANSWER_SECONDS) -> Outcome:
         try:
-            return await self._link.ask(call)
+            async with asyncio.timeout(seconds):
+                return await self._link.ask(call)
+        except TimeoutError:
+            return outcome_of(StorageFailed("serve.busy", "the broker did not answer in time", "ask again in a moment"))
         except SafeholdError as error:
             return outcome_of(error)
+
+
+def _guarded(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The page, or the problem that it could not be served: a fault of ours shows nothing of what is inside."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await page(request)
+        except Exception:  # noqa: BLE001 - refuses: what is wrong inside is not told outside
+            return _error(outcome_of(internal()))
+
+    return guarded
+
+
+def _is_here(request: Request) -> bool:
+    """Whether somebody on this machine asks."""
+    return (request.client.host if request.client else "").startswith(_LOOPBACK)
 
 
 def _json(value: object) -> Response:
@@ -171,11 +214,3 @@ async def _problem_page(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer
-
-
-def _not_ready(code: str) -> StorageFailed:
-    if code == "serve.follower":
-        return StorageFailed("serve.follower", "another process leads this ledger", "ask there; see `elsewhere`")
-    if code == "serve.draining":
-        return StorageFailed("serve.draining", "this broker is about to end", "ask another broker")
-    return StorageFailed(code, "the ledger takes no entries now, so no keys are released", "show this to its operator")

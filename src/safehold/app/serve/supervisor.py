@@ -95,10 +95,11 @@ def _wait(ending: threading.Event, processes: dict[str, subprocess.Popen[bytes]]
 
 
 class _Child:
-    """A started process and what it writes to its standard error."""
+    """A started process and what it writes to its standard error. ``told``: that has been raised as an error already."""
 
     def __init__(self, process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
         self.process = process
+        self.told = False
         self._words = words
 
     def words(self) -> str:
@@ -118,9 +119,10 @@ class _Child:
             return
         self.process.wait()
         words = self.words()
-        told = _told_error(words)
-        if told is not None:
-            raise told
+        error = _told_error(words)
+        if error is not None:
+            self.told = True
+            raise error
         last = (words.strip().splitlines() or ["it said nothing"])[-1]
         raise StorageFailed("serve.start", f"a process of the server did not start: {last}", "run again with --debug")
 
@@ -162,8 +164,8 @@ def _started(command: list[str], environment: dict[str, str], stdin: int) -> Ite
         finally:
             _end(process)
             said = child.words()
-            if said.strip() and _told_error(said) is None:
-                sys.stderr.write(said)
+            if said.strip() and not child.told:
+                sys.stderr.write(said.replace("\t", "  "))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from safehold.app.serve.desk import VaultDesk
-from safehold.app.serve.frames import decode_calls, encode_frame, receive_frame
+from safehold.app.serve.frames import decode_calls, encode_outcomes, receive_frame
 from safehold.app.serve.hardened import end_with_parent, forbid_programs, forbid_reading, only_connect
 from safehold.app.serve.link import check_peer
 from safehold.app.wiring import Home, system_clock
@@ -32,6 +32,7 @@ __all__ = ["VaultServer", "main"]
 _CONNECTIONS: Final = 16
 _MAX_PASSPHRASE_BYTES: Final = 4096
 _TICK_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.05
 
 
 class VaultServer:
@@ -55,8 +56,14 @@ class VaultServer:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                break  # `end` has closed it
-            self._welcome(connection)
+                # Either `end` has closed it, or there is no descriptor left, or the other side has gone already: the
+                # connections that are open go on, so this is no reason to end.
+                self.ending.wait(_PAUSE_SECONDS)
+                continue
+            try:
+                self._welcome(connection)
+            except Exception:  # noqa: BLE001 - refuses this connection alone
+                connection.close()
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
@@ -85,25 +92,32 @@ class VaultServer:
         with self._lock:
             self._open.add(connection)
             self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:  # re-raises: there is no room for a thread now, and the next connection may find some
+            self._forget(connection, thread)
+            raise
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             while (body := receive_frame(connection)) is not None:
-                connection.sendall(encode_frame(self._desk.answer(decode_calls(body))))
+                connection.sendall(encode_outcomes(self._desk.answer(decode_calls(body))))
                 del body
-        except (SafeholdError, OSError):
-            pass  # the other side has gone, or does not speak our form: there is nobody to tell
+        except Exception:  # noqa: BLE001, S110 - refuses: it has gone, or does not speak our form; the front tells its askers
+            pass
         finally:
             connection.close()
-            with self._lock:
-                self._open.discard(connection)
-                self._threads.discard(threading.current_thread())
-            self._room.release()
+            self._forget(connection, threading.current_thread())
+
+    def _forget(self, connection: socket.socket, thread: threading.Thread) -> None:
+        with self._lock:
+            self._open.discard(connection)
+            self._threads.discard(thread)
+        self._room.release()
 
     def _tick(self) -> None:
         while not self.ending.wait(_TICK_SECONDS):
-            with contextlib.suppress(SafeholdError):  # a full disk now is tried again at the next tick
+            with contextlib.suppress(Exception):  # whatever it is now, it is tried again at the next tick
                 self._desk.tick()
 
 
@@ -147,10 +161,11 @@ def _serve(path: Path, folder: Path, passphrase: str, ports: Sequence[int]) -> i
     home = Home(path, system_clock)
     try:
         counter = RefusalCounter(home.log, home.clock, home.registry.by)
-        broker = home.broker(lambda: passphrase)
+        keys = home.part_keys(lambda: passphrase)
+        broker = home.broker_over(keys)
         broker.count_unproven(counter)
         broker.answer_again()
-        desk = VaultDesk(home, broker, counter)
+        desk = VaultDesk(home, broker, counter, keys.check)
         server = VaultServer(folder, desk)
         forbid_programs()
         only_connect(ports)
