@@ -12,21 +12,23 @@ from safehold.model.errors import NotFound, SafeholdError
 from safehold.model.ids import DatasetId, Digest
 from safehold.state.standing import ReleaseRow, find_release, release_stores, resolve_release
 from safehold.vault.manifest import parse_manifest
+from safehold.vault.spool import Spool
 from safehold.vault.store import Location, Store, parse_location
 from safehold.vault.store_probe import probe_store
 from safehold.vault.stored_release import StoredRelease, fetch_release, load_stored, release_location
 
 __all__ = [
     "dataset_store",
-    "fetched_folder",
     "find_stored",
     "holds_files",
     "named_release",
+    "read_place",
     "recorded_copy",
     "stored_place",
 ]
 
 _MANIFEST = "manifest.json"
+_SPOOL_BYTES = 512 << 20
 
 
 def stored_place(text: str) -> Location | None:
@@ -80,12 +82,13 @@ def holds_files(home: Home, release: Digest) -> bool:
 
 
 @contextmanager
-def fetched_folder(
+def read_place(
     session: Session, home: Home, found: tuple[ReleaseRow, StoredRelease | None], groups: list[str], beside: Path
-) -> Iterator[Path]:
-    """The folder of a release with the files of ``groups``: the home's own, else fetched from a store where it lies.
+) -> Iterator[Path | Spool]:
+    """Where a release can be read with the files of ``groups``: the home's own folder, else a store where it lies.
 
-    What is fetched is ciphertext, in a folder next to ``beside`` that is removed at the end of the block.
+    From a store its parts come one by one, as the ciphertext that they are, into a folder next to ``beside`` that is removed
+    at the end of the block; those of the first form, which are merged, come together.
     """
     row, stored = found
     folder = home.release_folder(row.dataset, row.version)
@@ -93,6 +96,13 @@ def fetched_folder(
         stored = recorded_copy(session, home, row.release)
     if stored is None:
         yield folder
+        return
+    if not stored.manifest.numbered:
+        spool = Spool(stored, beside.parent, _SPOOL_BYTES)
+        try:
+            yield spool
+        finally:
+            spool.close()
         return
     with TemporaryDirectory(prefix=".safehold-fetch-", dir=beside.parent) as temporary:
         yield fetch_release(stored, Path(temporary) / "release", groups)

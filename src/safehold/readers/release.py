@@ -32,7 +32,7 @@ import pyarrow.dataset as ds
 
 from safehold.broker.client import KeyOrder, OpenedKeys
 from safehold.broker.key_source import KeySource
-from safehold.model.errors import InputInvalid, VerificationFailed
+from safehold.model.errors import InputInvalid
 from safehold.model.ids import Digest
 from safehold.readers.arrow_dataset import part_dataset
 from safehold.readers.desk import AskedParts, KeyDesk
@@ -42,8 +42,7 @@ from safehold.readers.ring import KeyRing
 from safehold.vault.block_cache import BlockCache
 from safehold.vault.fields import records
 from safehold.vault.manifest import Field, Manifest, PartFile, Run
-from safehold.vault.open import OpenedRelease, needed_files
-from safehold.vault.part_keys import check_key
+from safehold.vault.open import OpenedRelease, checked_keys, needed_files
 from safehold.vault.spool import Spool, check_stored_sizes
 from safehold.vault.stored_release import StoredRelease, expect_stored
 from safehold.vault.verify import PartGuard, PartPlaces, check_size, expect_release, load_release
@@ -324,11 +323,7 @@ class SealedRelease:
             for file in self._files[part]:
                 self._ring.note(file.file)
         if self._state is None or self._state[0] is not keys:
-            checked = {}
-            for file in needed_files(self.manifest, self._groups):
-                if file.file not in keys.keys:
-                    raise _no_key(file)
-                checked[file.file] = check_key(keys.keys[file.file], file.aad, file.commitment, file.file)
+            checked = checked_keys(needed_files(self.manifest, self._groups), keys.keys)
             opened = OpenedRelease(self._folder, self.manifest, checked, self._groups, self._guard)
             self._state = (keys, opened)
         self._state[1].ahead([*parts, *following], columns)
@@ -407,7 +402,3 @@ def _expected(place: Path | StoredRelease, digest: Digest) -> Manifest:
 
 def _one(run: Run) -> Run:
     return Run(run.part, run.first, 1)
-
-
-def _no_key(file: PartFile) -> VerificationFailed:
-    return VerificationFailed("readers.no_key", f"the broker gave no key for {file.file}", "ask whoever runs it")

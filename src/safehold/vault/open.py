@@ -31,7 +31,7 @@ from safehold.vault.part_keys import check_key
 from safehold.vault.pieces import Asked, PartColumns
 from safehold.vault.verify import PartGuard, PartPlaces, Release, check_size, expect_release, load_release
 
-__all__ = ["OpenedRelease", "needed_files", "open_loaded", "open_release"]
+__all__ = ["OpenedRelease", "checked_keys", "needed_files", "open_loaded", "open_release"]
 
 _BATCH_ROWS: Final = 16_384
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -309,7 +309,18 @@ def open_loaded(loaded: Release, expected: Digest, keys: Mapping[str, bytes], gr
     """As ``open_release``, for whoever has read the manifest already: with 1,000 parts that is half of the work."""
     release, folder = expect_release(loaded, expected), loaded.folder
     needed = needed_files(release.manifest, groups)
-    # All keys before any file: a wrong key must not cost a hash of everything.
+    checked = checked_keys(needed, keys)
+    for part in needed:
+        check_size(folder, part)
+    return OpenedRelease(folder, release.manifest, checked, groups, PartGuard(folder))
+
+
+def checked_keys(needed: Sequence[PartFile], keys: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The keys of these files, each the one that its manifest commits to.
+
+    All of them before any file: a wrong key must not cost a hash of everything. Raises ``VerificationFailed``:
+    ``vault.no_key``, ``vault.wrong_key``.
+    """
     checked: dict[str, bytes] = {}
     for part in needed:
         if part.file not in keys:
@@ -317,6 +328,4 @@ def open_loaded(loaded: Release, expected: Digest, keys: Mapping[str, bytes], gr
                 "vault.no_key", f"there is no key for {part.file}", "ask for the keys of every part of the column group"
             )
         checked[part.file] = check_key(keys[part.file], part.aad, part.commitment, part.file)
-    for part in needed:
-        check_size(folder, part)
-    return OpenedRelease(folder, release.manifest, checked, groups, PartGuard(folder))
+    return checked

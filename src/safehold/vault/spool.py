@@ -46,7 +46,7 @@ class Spool:
             raise storage_failed(error, str(below)) from error
         # By the process that made it alone: a forked one that ends must not take it from its parent.
         self._remove = weakref.finalize(self, _remove, self.folder, os.getpid())
-        self._release = release
+        self.release = release
         self._limit = limit
         self._lock = threading.Lock()
         self._coming: OrderedDict[tuple[str, tuple[str, ...] | None], tuple[PartFile, Future[Path]]] = OrderedDict()
@@ -102,8 +102,8 @@ class Spool:
         part = whole_part(asked)
         try:
             if isinstance(asked, PartColumns):
-                return fetch_columns(self._release, asked, self.folder)
-            return fetch_part(self._release, part, self.folder)
+                return fetch_columns(self.release, asked, self.folder)
+            return fetch_part(self.release, part, self.folder)
         except StorageFailed as error:
             if not error.code.startswith("vault.store_"):
                 raise

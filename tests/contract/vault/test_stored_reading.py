@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from safehold.model.errors import InputInvalid, StorageFailed, VerificationFailed
 from safehold.readers import OrderRule, ReadingStopped, ReadOptions, SealedRelease, open_release
 from safehold.readers.hf_reader import hf_dataset
+from safehold.readers.opening import open_with_broker
 from safehold.readers.torch_reader import SealedLoader, TorchPlan
 from safehold.vault.seal import SealOptions
 from safehold.vault.spool import Spool
@@ -312,3 +314,30 @@ def test_a_worker_gets_columns_through_the_desk(stored_wide, wide, tmp_path):
         with pickle.loads(pickle.dumps(release)) as worker:
             assert worker.to_table(["label"]).num_rows == 6000
         assert stored_wide.store.read < wide.manifest.size * 0.6
+
+
+def test_opening_through_a_broker_takes_part_after_part(stored, made, tmp_path, monkeypatch):
+    sealed, records = made
+    monkeypatch.setattr("safehold.vault.spool._LEAST", 4)
+    keys = Keys(sealed, Clock())
+    monkeypatch.setattr("safehold.readers.opening.request_keys", lambda door, order, signer, clock: keys.request(order))
+    with closing(Spool(stored, tmp_path, 1)) as spool:
+        opening = open_with_broker(spool, order_of(sealed), None, None, Clock())
+        held = []
+        found = []
+        for record in opening.opened.records():
+            found.append(record)
+            held.append(len(_spooled(tmp_path)))
+        assert found == records
+        assert max(held) <= 6 < len(sealed.manifest.parts)
+    assert not list(tmp_path.glob("safehold-read-*"))
+
+
+def test_a_part_that_is_missing_costs_no_key_release(stored, made, tmp_path, monkeypatch):
+    sealed, _ = made
+    stored.store.delete("parts/" + sealed.manifest.parts[3].sha256.removeprefix("sha256:"))
+    asked = []
+    monkeypatch.setattr("safehold.readers.opening.request_keys", lambda *given: asked.append(given))
+    with closing(Spool(stored, tmp_path, 1)) as spool, pytest.raises(VerificationFailed) as caught:
+        open_with_broker(spool, order_of(sealed), None, None, Clock())
+    assert (caught.value.code, asked) == ("vault.part_missing", [])
