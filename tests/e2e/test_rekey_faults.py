@@ -193,6 +193,8 @@ def test_what_cannot_be_rekeyed_says_why(table: Desk, tmp_path: Path) -> None:
     assert desk.error(*problems, code=6)["code"] == "state.no_release"
     assert desk.error("rekey", code=2)["code"] == "cli.rekey"
     assert desk.error("rekey", "kek.toml", "--release", OLD, code=2)["code"] == "cli.rekey"
+    assert desk.error("rekey", "kek.toml", "--finish", code=2)["code"] == "cli.rekey"
+    assert desk.error("rekey", "--release", OLD, "--reason", "", code=2)["code"] == "cli.rekey_reason"
     assert desk.error("rekey", "--release", OLD, code=2)["code"] == "cli.rekey_reason"
     assert desk.error(*FINISH, code=7)["code"] == "assembly.not_rekeyed"
     assert desk.error(*REKEY, "--host", "north-lab/none", code=6)["code"] == "assembly.no_host"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,18 @@ def test_a_table_in_a_store(place: Place, tmp_path: Path, copy: bool) -> None:
     assert desk.json("fsck")["problems"] == []
 
 
+def test_into_another_store_or_none(place: Place, tmp_path: Path) -> None:
+    desk, records = place.desk, write_texts(tmp_path / "texts.jsonl", 50)
+    desk("seal", records, "--dataset", "quill-works/problems", "--store", place.root, "--no-copy")
+    desk.json(*REKEY, "--store", tmp_path / "other")
+    assert (place.folders, place.stored()[-1]) == ([], f"{tmp_path}/other/quill-works/problems/2")
+    again = ("rekey", "--release", NEW, "--reason", "that one too")
+    desk.json(*again, "--no-store")
+    assert (place.folders, len(place.stored())) == (["3"], 2)
+    out = place.open("quill-works/problems@3", tmp_path / "out.jsonl", place.grant("data"))
+    assert out.read_bytes() == records.read_bytes()
+
+
 def test_a_store_that_lost_the_new_release_ends_nothing(place: Place, tmp_path: Path) -> None:
     desk, records = place.desk, write_texts(tmp_path / "texts.jsonl", 50)
     desk("seal", records, "--dataset", "quill-works/problems", "--store", place.root, "--no-copy")
@@ -92,6 +105,29 @@ def test_a_store_that_lost_the_new_release_ends_nothing(place: Place, tmp_path: 
     assert not {"release.retired", "release.erased"} & set(kinds)
 
 
+def test_a_store_that_keeps_other_bytes_is_noticed_before_anything_is_said(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = place.desk
+    desk("seal", write_texts(tmp_path / "texts.jsonl", 50), "--dataset", "quill-works/problems", "--store", place.root)
+    kind = type(desk.session().open_store(place.root))
+    real = kind.upload
+
+    def careless(store: Any, name: str, path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        other = tmp_path / "other"
+        other.write_bytes(data)
+        real(store, name, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "upload", careless)
+        assert desk.error(*REKEY, code=4)["code"] in {"vault.part_altered", "vault.sidecar_altered"}
+    kinds = [one["kind"] for one in desk.json("log", "list", "--last", "100")["entries"]]
+    assert "release.rekeyed" not in kinds
+    assert kinds.count("release.sealed") == 1
+
+
 def _payload(path: Path) -> str:
     return base64.b64decode(json.loads(path.read_bytes())["payload"]).decode()
 
@@ -104,10 +140,24 @@ def test_files(place: Place, tmp_path: Path, stored: bool) -> None:
     done = desk.json(*REKEY)
     assert (done["successor"], done["earlier"]) == (NEW, False)
     assert place.folders == ([] if stored else ["1", "2"])
+    if not stored:
+        _files_go_to_one_store(place, tmp_path / "other")
     grant = place.grant("names", "content")
     name = f"{place.root}/quill-works/problems/2" if stored else NEW
     assert found_in(place.open(name, tmp_path / "out", grant)) == made
+    if not stored:
+        assert found_in(place.open("quill-works/problems@3", tmp_path / "third", grant)) == made
     ended = desk.json(*FINISH)
     assert ended["erased"] is not None, "nobody had a lease on the old one"
     assert desk.json(*REKEY)["earlier"]
     assert desk.json("fsck")["problems"] == []
+
+
+def _files_go_to_one_store(place: Place, root: Path) -> None:
+    """Another release of them, from the home into a store."""
+    desk = place.desk
+    again = ("rekey", "--release", NEW, "--reason", "that one too", "--store", root)
+    assert desk.error(*again, "--store", place.root, code=2)["code"] == "assembly.rekey_stores"
+    desk.json(*again)
+    assert place.folders == ["1", "2"]
+    assert place.stored() == [f"{root}/quill-works/problems/3"]

@@ -37,7 +37,7 @@ from safehold.assembly.file_delivery import Closing, FileDelivery, FilesKeys
 from safehold.assembly.row_tree import row_root
 from safehold.ledger.log import Draft, Log
 from safehold.ledger.storage import View
-from safehold.model.errors import Conflict, NotFound, VerificationFailed
+from safehold.model.errors import Conflict, InputInvalid, NotFound, VerificationFailed
 from safehold.model.ids import Digest, HostId, KeyId, Subject
 from safehold.model.statements import ReleaseRekeyed, ReleaseStored, Statement
 from safehold.state.standing import (
@@ -278,7 +278,11 @@ class Rekeying:
 
     def _rekey_files(self, work: _Work) -> None:
         plan = work.plan
-        store = None if work.places.folder else next(iter(work.places.stores), None)
+        if len(work.places.stores) > 1:
+            raise InputInvalid(
+                "assembly.rekey_stores", "a release of files goes into one store", "name one: --store LOCATION"
+            )
+        store = next(iter(work.places.stores), None)  # its parts go there as they are finished, and not to the home
 
         def prove(manifest: Manifest, release: Digest, parts: PartsOf) -> None:
             work.prove_files(manifest, release, parts)

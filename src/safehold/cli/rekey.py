@@ -21,6 +21,8 @@ __all__ = ["command"]
 @click.option("--reason", help="With --release: why; it stands in the ledger.")
 @click.option("--host", type=HOST, help="With --release: this machine, which has the records in memory meanwhile.")
 @click.option("--key", type=click.Path(path_type=Path), help="The party's private key; without, the one made here.")
+@click.option("--store", "stores", multiple=True, help="Put it into this store, and not where the old one has copies.")
+@click.option("--no-store", is_flag=True, help="Keep it in the home alone, whatever stores have the old one.")
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Parts written at once.")
 @click.option(
     "--finish", is_flag=True, help="With --release: retire it, and destroy its keys once no lease on them runs."
@@ -35,6 +37,8 @@ def command(
     reason: str | None,
     host: HostId | None,
     key: Path | None,
+    stores: tuple[str, ...],
+    no_store: bool,
     workers: int,
     finish: bool,
     yes: bool,
@@ -46,15 +50,27 @@ def command(
     --finish, end the old one. Others may read and seal meanwhile. After an interruption, run the same command again.
     """
     session = session_of(context)
-    if (file is None) == (release is None):
+    of_release = any((reason, host, key, stores, no_store, finish, yes))
+    if (file is None) == (release is None) or (file is not None and of_release):
         raise InputInvalid(
-            "cli.rekey", "rekey takes the file of a key-encryption key, or a release", "give FILE, or --release RELEASE"
+            "cli.rekey",
+            "rekey takes the file of a key-encryption key, or a release with its options",
+            "give FILE, or --release RELEASE",
         )
     if release is None:
         if file is not None:
             _move(session, file, dry_run=dry_run)
         return
-    options = ReleaseOptions(name=release, reason=reason, host=host, key=key, workers=workers, yes=yes, dry_run=dry_run)
+    options = ReleaseOptions(
+        name=release,
+        reason=reason,
+        host=host,
+        key=key,
+        stores=() if no_store else stores or None,
+        workers=workers,
+        yes=yes,
+        dry_run=dry_run,
+    )
     if finish:
         finish_release(session, options)
     else:

@@ -16,7 +16,7 @@ from safehold.assembly.retirement import Retirement
 from safehold.cli.context import Home, Session
 from safehold.cli.keys import made_key, party_signer
 from safehold.cli.output import iso_time, progress_of
-from safehold.cli.stores import recorded_copy
+from safehold.cli.stores import dataset_store, recorded_copy
 from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import HostId
 from safehold.state.standing import ReleaseRow, release_stores
@@ -30,12 +30,13 @@ __all__ = ["ReleaseOptions", "finish_release", "rekey_release"]
 
 
 class ReleaseOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What was typed."""
+    """What was typed; ``stores`` None: those that have the old release."""
 
     name: str
     reason: str | None
     host: HostId | None
     key: Path | None
+    stores: tuple[str, ...] | None
     workers: int
     yes: bool
     dry_run: bool
@@ -43,7 +44,7 @@ class ReleaseOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def rekey_release(session: Session, options: ReleaseOptions) -> None:
     """Seal the records of a release anew, or with ``--dry-run`` say what that would be."""
-    if options.reason is None and not options.dry_run:
+    if not options.reason and not options.dry_run:
         raise InputInvalid("cli.rekey_reason", "new keys need a reason, for the ledger", "give it: --reason WHY")
     wish = RekeyWish(name=options.name, reason=options.reason or "", host=options.host)
     with session.open_home() as home:
@@ -55,7 +56,7 @@ def rekey_release(session: Session, options: ReleaseOptions) -> None:
         if plan.done is None:
             signer = party_signer(home, plan.old.party, options.key)
             keys = FilesKeys(home.part_keys(session.read_passphrase), signer, partial(made_key, home))
-            places = _places(session, home, plan.old)
+            places = _places(session, home, plan.old, options.stores)
             chosen = SealOptions(cut_key=home.cut_key(plan.old.dataset), workers=options.workers)
             unit = "bytes" if plan.manifest.chunked else "records"
             done = rekeying.rekey(wish, places, keys, chosen, _progress(session, unit))
@@ -100,13 +101,17 @@ def _place(session: Session, home: Home, row: ReleaseRow) -> Path | StoredReleas
     return stored
 
 
-def _places(session: Session, home: Home, old: ReleaseRow) -> RekeyPlaces:
+def _places(session: Session, home: Home, old: ReleaseRow, chosen: tuple[str, ...] | None) -> RekeyPlaces:
     """The new release goes where the old one lies: into the home if it is there, and into each store that has a copy."""
-    with home.log.view() as view:
-        locations = [parse_location(text).parent.url for text in release_stores(view, old.release)]
-    stores: tuple[Store, ...] = tuple(probe_store(session.open_store(url)) for url in dict.fromkeys(locations))
     place = _place(session, home, old)
-    return RekeyPlaces(old=place, stores=stores, folder=isinstance(place, Path))
+    stores: tuple[Store, ...]
+    if chosen is not None:
+        stores = tuple(dataset_store(session, root, old.dataset) for root in dict.fromkeys(chosen))
+    else:
+        with home.log.view() as view:
+            locations = [parse_location(text).parent.url for text in release_stores(view, old.release)]
+        stores = tuple(probe_store(session.open_store(url)) for url in dict.fromkeys(locations))
+    return RekeyPlaces(old=place, stores=stores, folder=isinstance(place, Path) or not stores)
 
 
 def _progress(session: Session, unit: str) -> Progress:

@@ -195,8 +195,14 @@ def test_facts_that_differ_and_files_that_are_shared_are_refused(first: Sealed, 
         assert caught.value.code == "vault.resealed_facts"
     shared = msgspec.structs.replace(new.manifest, parts=(first.manifest.parts[0], *new.manifest.parts[1:]))
     one = msgspec.structs.replace(new.manifest.parts[0], commitment=first.manifest.parts[0].commitment)
+    old, mine = first.manifest.parts[0], new.manifest.parts[0]
+    alone = [
+        msgspec.structs.replace(new.manifest, parts=(msgspec.structs.replace(mine, **one), *new.manifest.parts[1:]))
+        for one in ({"sealed": old.sealed}, {"sha256": old.sha256})
+    ]
     same_key = msgspec.structs.replace(new.manifest, parts=(one, *new.manifest.parts[1:]))
-    for manifest, before in ((shared, first.release), (same_key, first.release), (new.manifest, new.release)):
+    wrong = [(manifest, first.release) for manifest in (shared, same_key, *alone)]
+    for manifest, before in (*wrong, (new.manifest, new.release)):
         with pytest.raises(VerificationFailed) as caught:
             check_resealed(first.manifest, manifest, before)
         assert caught.value.code == "vault.resealed_shared"
