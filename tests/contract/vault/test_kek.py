@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safehold.model.errors import InputInvalid, NotFound, StorageFailed, VerificationFailed
+from safehold.vault import kek_transit
 from safehold.vault.kek import Kek
 from safehold.vault.kek_aws import AwsAddress, AwsKek, open_aws_kek
 from safehold.vault.kek_pkcs11 import Pkcs11Kek
@@ -94,6 +96,18 @@ def test_a_transit_server_that_is_away_or_denies_is_a_failure_and_not_a_wrong_ke
     with pytest.raises(StorageFailed, match="kek_denied"):
         kek.wrap(b"k" * 32)
     kek.close()
+
+
+def test_a_transit_server_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kek_transit, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(0.2)
+        kek = TransitKek(TransitAddress(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", key="k"), lambda: "t")
+        with pytest.raises(StorageFailed, match="kek_unreachable"):
+            kek.wrap(b"k" * 32)
+        deaf.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            deaf.accept()
 
 
 def test_a_transit_connection_that_was_closed_is_made_anew() -> None:
