@@ -21,6 +21,7 @@ demo: setup  ## replay the incident end to end; RECORDS=FILE.jsonl takes your ow
 test: setup-dev  ## run every test; TESTS='tests/unit -k tree' runs some
 	@$(BIN)/python -m tools.chromium
 	@$(BIN)/python -m tools.softhsm
+	@$(BIN)/python -m tools.torch_peer --wheel
 	@$(BIN)/python -m pytest $${TESTS:-tests}
 
 check: setup-dev  ## style, types, rooms, sizes, names, words, figures

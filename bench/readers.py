@@ -1,19 +1,27 @@
-"""Training readers over a sealed release beside the same readers over plain Parquet, and beside encrypted JSONL.
+"""Training readers over a sealed release beside the same readers over plain Parquet, with and without the training cache.
 
-Run: ``python bench/readers.py [MEGABYTES] [torch hf whole workers]`` (256 of records in memory, and all, without). The plain files hold the same records in the
-same parts and row groups at the same zstd level. *The same loader*: our torch reader's own code reads both, so order,
-shuffle and batches cost both sides alike; for Hugging Face the peer is its own Parquet reader, streaming. Nothing is
-written while measuring but the cache. Rounds alternate, medians are compared, and the first round, which warms the
-allocator and the page cache, does not count. A ratio is the peer's time / ours: 1 is as fast, 2 is twice as fast.
+Run: ``python bench/readers.py [torch hf workers] [--gb 1.0] [--rounds 5] [--seconds 200] [--no-cache]``. The plain files hold
+the same records in the same parts and row groups at the same zstd level. *The same loader*: our torch reader's own code
+reads both, so order, shuffle and batches cost both sides alike; for Hugging Face the peer is its own Parquet reader,
+streaming. *workers* is torch's real ``DataLoader`` with two processes, with the torch below ``.peers`` (python -m
+tools.torch_peer). Nothing is written while measuring but the cache: records as Arrow, encrypted under a key of the process.
+*First epoch* opens the release with an empty cache, reads, writes the cache and removes it; *later epochs* read it.
+
+Rounds alternate, medians are compared, and the first round, which warms the allocator and the page cache, does not count.
+``--seconds`` bounds the whole: each comparison has its share, and after one that counts begins no round that would not fit. A
+ratio is the peer's time / ours: 1 is as fast, 2 is twice as fast. Python values cost ten times as much as Arrow and are read for a
+quarter of the records.
 
 A fresh read checks the SHA-256 of each part in another thread; the wall clock hides that behind a second core, the
-processor's time does not. Later epochs of one reader check it no more. With ``.peers`` (python -m tools.torch_peer; pip
-install --target .peers/age pyrage zstandard; restic and dvc on the path) their lines are printed too.
+processor's time does not. Later epochs of one reader check it no more. Whole reads beside age, restic and DVC are in
+bench/copies.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
+import itertools
 import os
 import shutil
 import statistics
@@ -27,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet as pq
 from seal import SPEC, MemorySource, records
 
@@ -42,12 +49,16 @@ from safehold.vault.manifest import Field, Run
 from safehold.vault.seal import Prepared, SealOptions, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-MEGABYTES = 256
 TORCH_IS_HERE = "SAFEHOLD_BENCH_TORCH"
-ROUNDS = 5
+SUBJECTS = ("torch", "hf", "workers")
+SHARES = {"torch": 1 / 6, "hf": 1 / 6, "workers": 2 / 6}
+"""Of the seconds, for each comparison: two of the first two, and one that takes twice as long."""
 FRESH = 64
 """Megabytes of records that are made; they are repeated, farther apart than zstd looks back."""
 RULE = OrderRule(seed=1)
+OPTIONS = SealOptions(part_bytes=32 << 20, cut_key=b"the same cuts" * 2)
+SAME = "the same loader, plain Parquet"
+GOAL = "sealed 0.93, cache 1.15"
 
 
 class Keys:
@@ -88,6 +99,16 @@ class Plain:
         """As sealed, without a cache."""
         return BlockSource(self, columns, None, streams)
 
+    def copy(self, folder: Path) -> None:
+        """Copy all files into a new folder."""
+        folder.mkdir()
+        for path in self._files.values():
+            shutil.copy(path, folder / path.name)
+
+    def at(self, folder: Path) -> Plain:
+        """The same files, as they lie in ``folder``."""
+        return Plain({part: folder / path.name for part, path in self._files.items()}, self._like)
+
     def stretch(self, part: int, first: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         """The records of a part from ``first`` on; groups before it are not read."""
         file = pq.ParquetFile(pa.OSFile(str(self._files[part]), "rb"), pre_buffer=False, buffer_size=1 << 20)
@@ -118,7 +139,7 @@ def data(megabytes: int) -> list[pa.RecordBatch]:
 def seal(batches: list[pa.RecordBatch], home: Path) -> Prepared:
     """The release, in parts of 32 MB in memory."""
     source: Any = MemorySource(batches, 1)
-    with prepare(source, SPEC, SigningKey.generate(), home / "sealed", SealOptions(part_bytes=32 << 20)) as prepared:
+    with prepare(source, SPEC, SigningKey.generate(), home / "sealed", OPTIONS) as prepared:
         prepared.publish()
     return prepared
 
@@ -138,184 +159,118 @@ def drain(batches: Any) -> int:
     return sum(batch.num_rows if isinstance(batch, pa.RecordBatch) else len(batch) for batch in batches)
 
 
-def epoch(dataset: Any) -> int:
-    """One epoch of a torch reader, always the same."""
+def epoch(dataset: Any, share: float = 1.0) -> int:
+    """One epoch of a torch reader, always the same, or the first steps of it."""
+    dataset.set_epoch(1)
     dataset.set_epoch(0)
-    return drain(dataset)
+    return drain(itertools.islice(dataset, round(dataset.steps * share)))
 
 
-def of_hf(dataset: Any, form: str | None, count: int) -> int:
-    """All of a Hugging Face dataset, in batches."""
+def of_hf(dataset: Any, form: str | None, limit: int) -> int:
+    """A Hugging Face dataset, in batches of 1,000, or about the first ``limit`` records of it."""
     chosen = dataset.with_format(form) if form else dataset
     got = 0
     for batch in chosen.iter(batch_size=1000):
         got += batch.num_rows if form else len(batch["id"])
-    assert got == count
+        if got >= limit:
+            break
     return got
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock and of the processor."""
+    """Seconds on the clock and of the processor, with those of worker processes that have ended."""
     gc.collect()
-    start, used = time.perf_counter(), time.process_time()
+    start, used = time.perf_counter(), os.times()
     call()
-    return time.perf_counter() - start, time.process_time() - used
+    took, now = time.perf_counter() - start, os.times()
+    return took, sum(now[:4]) - sum(used[:4])
 
 
-def compare(title: str, peer: str, ways: dict[str, Callable[[], object]], goal: str) -> None:
-    """Run all ways in turn, ROUNDS times; print medians, and how many times as fast as ``peer`` each was."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for number in range(ROUNDS + 1):
-        for name, call in ways.items():
-            took = timed(call)
-            if number:
-                times[name].append(took)
-    clock = {name: statistics.median(one for one, _ in taken) for name, taken in times.items()}
-    used = {name: statistics.median(one for _, one in taken) for name, taken in times.items()}
-    print(f"{title} (to reach: {goal})")
-    for name in ways:
-        print(
-            f"  {name:42} {clock[name]:7.3f} s   {clock[peer] / clock[name]:6.2f} x"
-            f"   (processor {used[name]:7.3f} s, {used[peer] / max(used[name], 1e-9):5.2f} x)"
-        )
+class Bench:
+    """What is compared: the sealed release, its plain twin, and how long it may take."""
+
+    def __init__(self, prepared: Prepared, home: Path, asked: argparse.Namespace) -> None:
+        self.home = home
+        self.asked = asked
+        self.prepared = prepared
+        self.release = open_it(prepared, None)
+        self.cached = open_it(prepared, home / "cache") if asked.cache else None
+        self.files = write_plain(self.release, home)
+        self.plain = Plain(self.files, self.release)
+
+    def close(self) -> None:
+        """Forget the keys and remove the cache."""
+        self.release.close()
+        if self.cached is not None:
+            self.cached.close()
+
+    def first_epoch(self, read: Callable[[SealedRelease], int]) -> int:
+        """Open with an empty cache and read once."""
+        with open_it(self.prepared, self.home / "fresh") as release:
+            return read(release)
+
+    def ways(self, peer: str, of_peer: Callable[[], int], read: Callable[[Any], Callable[[], int]]) -> dict[str, Any]:
+        """The peer, and what ``read`` makes of the release, of one with a new cache, and of one with a full cache."""
+        found: dict[str, Callable[[], int]] = {peer: of_peer, "sealed": read(self.release)}
+        if self.cached is not None:
+            found["sealed, first epoch, writes the cache"] = partial(self.first_epoch, lambda one: read(one)())
+            found["sealed, later epochs, from the cache"] = read(self.cached)
+        return found
+
+    def compare(self, title: str, ways: dict[str, Callable[[], int]], share: float) -> None:
+        """Run all ways in turn; print medians, and how many times as fast as the first of them each was."""
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        began, budget, counts = time.monotonic(), self.asked.seconds * share, set[int]()
+        for number in range(self.asked.rounds + 1):
+            spent = time.monotonic() - began
+            if number > 1 and spent * (number + 1) / number > budget:
+                break
+            for name, call in ways.items():
+                took = timed(lambda call=call: counts.add(call()))  # type: ignore[misc]  # called at once
+                if number:
+                    times[name].append(took)
+        assert len(counts) == 1, f"not all read the same records: {counts}"
+        peer, *_ = ways
+        clock = {name: statistics.median(one for one, _ in taken) for name, taken in times.items()}
+        used = {name: statistics.median(one for _, one in taken) for name, taken in times.items()}
+        print(f"{title}: {counts.pop():,} records, medians of {len(times[peer])} rounds (to reach: {GOAL})")
+        for name in ways:
+            print(
+                f"  {name:42} {clock[name]:7.3f} s   {clock[peer] / clock[name]:6.2f} x"
+                f"   (processor {used[name]:7.3f} s, {used[peer] / max(used[name], 1e-9):5.2f} x)",
+                flush=True,
+            )
 
 
-def torch_readers(release: SealedRelease, cached: SealedRelease, plain: Plain) -> None:
-    """Our torch reader's own code over the three, without worker processes."""
-    for form, batch in (("arrow", 256), ("batch", 64)):
+def torch_readers(bench: Bench) -> None:
+    """Our torch reader's own code over the plain files and ours, without worker processes."""
+    for form, batch, share in (("arrow", 256, 1.0), ("batch", 64, 0.25)):
         plan = TorchPlan(rule=RULE, batch=batch, form=form)
-        ways: dict[str, Any] = {
-            "the same loader, plain Parquet": plain,
-            "sealed": release,
-            "sealed, from the cache": cached,
-        }
-        datasets = {name: SealedTorch(source, plan) for name, source in ways.items()}
-        known = {name: epoch(dataset) for name, dataset in datasets.items()}
-        assert set(known.values()) == {release.rows}
+
+        def read(source: Any, plan: TorchPlan = plan, share: float = share) -> Callable[[], int]:
+            return partial(epoch, SealedTorch(source, plan), share)
+
         what = "Arrow batches of 256" if form == "arrow" else "lists of 64 Python records"
-        compare(
-            f"torch reader, shuffled, {what}",
-            "the same loader, plain Parquet",
-            {name: partial(epoch, dataset) for name, dataset in datasets.items()},
-            "sealed 0.93, cache 1.15",
-        )
+        bench.compare(f"torch reader, shuffled, {what}", bench.ways(SAME, read(bench.plain), read), SHARES["torch"])
 
 
-def hf_readers(release: SealedRelease, cached: SealedRelease, files: dict[int, Path], home: Path) -> None:
+def hf_readers(bench: Bench) -> None:
     """Hugging Face, its own Parquet reader beside our dataset."""
     import datasets
 
-    datasets.config.HF_DATASETS_CACHE = home / "hf"
+    home = str(bench.home / "hf")
+    datasets.config.HF_DATASETS_CACHE = bench.home / "hf"
     datasets.disable_progress_bars()
-    names = [str(path) for path in files.values()]
-    its = datasets.load_dataset("parquet", data_files=names, split="train", streaming=True, cache_dir=str(home / "hf"))
-    ours, from_cache = hf_dataset(release), hf_dataset(cached)
-    for form in ("arrow", None):
-        compare(
-            f"Hugging Face IterableDataset, {'Arrow tables' if form else 'Python values'}, batches of 1,000",
-            "its own reader, plain Parquet",
-            {
-                "its own reader, plain Parquet": partial(of_hf, its, form, release.rows),
-                "sealed": partial(of_hf, ours, form, release.rows),
-                "sealed, from the cache": partial(of_hf, from_cache, form, release.rows),
-            },
-            "sealed 0.93, cache 1.15",
-        )
+    names = [str(path) for path in bench.files.values()]
+    its = datasets.load_dataset("parquet", data_files=names, split="train", streaming=True, cache_dir=home)
+    for form, limit in (("arrow", bench.release.rows), (None, bench.release.rows // 4)):
 
+        def read(source: Any, form: str | None = form, limit: int = limit) -> Callable[[], int]:
+            return partial(of_hf, hf_dataset(source), form, limit)
 
-def whole_reads(prepared: Prepared, plain: Plain, home: Path, batches: list[pa.RecordBatch]) -> None:
-    """Opening and reading everything once, beside encrypted JSONL, restic and DVC where they are."""
-
-    def ours() -> int:
-        with open_it(prepared, None) as release:
-            return drain(release.batches())
-
-    ways: dict[str, Callable[[], object]] = {
-        "safehold: open, check, read to Arrow": ours,
-        "plain Parquet, read to Arrow": lambda: sum(drain(plain.stretch(run.part, 0, None)) for run in plain.runs),
-    }
-    age = age_reader(home, batches)
-    if age is not None:
-        ways["zstd + age JSONL (pyrage), parsed to Arrow"] = age
-    ways |= other_tools(home, plain)
-    compare("everything once, opened anew", "safehold: open, check, read to Arrow", ways, "age JSONL 0.20 or less")
-
-
-def age_reader(home: Path, batches: list[pa.RecordBatch]) -> Callable[[], object] | None:
-    """JSONL, compressed, then encrypted with age; read, decompressed and parsed by Arrow's own JSON reader."""
-    sys.path.append(str(ROOT / ".peers" / "age"))
-    try:
-        import pyrage
-        import zstandard
-    except ImportError:
-        print("zstd + age: not measured; pip install --target .peers/age pyrage zstandard")
-        return None
-    identity = pyrage.x25519.Identity.generate()
-    lines = json_lines(batches)
-    sealed = pyrage.encrypt(zstandard.ZstdCompressor(3).compress(lines), [identity.to_public()])
-    path = home / "records.jsonl.zst.age"
-    path.write_bytes(sealed)
-    del lines, sealed
-
-    def read() -> int:
-        plain = zstandard.ZstdDecompressor().decompress(pyrage.decrypt(path.read_bytes(), [identity]))
-        return int(
-            pyarrow.json.read_json(pa.BufferReader(plain), pyarrow.json.ReadOptions(block_size=8 << 20)).num_rows
-        )
-
-    return read
-
-
-def json_lines(batches: list[pa.RecordBatch]) -> bytes:
-    """All records as JSONL."""
-    import msgspec
-
-    encoder = msgspec.json.Encoder()
-    return b"".join(encoder.encode_lines(batch.to_pylist()) for batch in batches)
-
-
-def other_tools(home: Path, plain: Plain) -> dict[str, Callable[[], object]]:
-    """The restore of restic and the DVC checkout of the plain files, then the plain read; where they are installed."""
-    folder = home / "tree"
-    folder.mkdir()
-    for path in plain._files.values():  # noqa: SLF001 - the bench's own class
-        shutil.copy(path, folder / path.name)
-    ways: dict[str, Callable[[], object]] = {}
-    environment = os.environ | {"RESTIC_PASSWORD": "a passphrase", "RESTIC_REPOSITORY": str(home / "restic")}
-    restic = shutil.which("restic") or shutil.which("restic", path=str(ROOT / ".peers/torch/unpacked/usr/bin"))
-    dvc = shutil.which("dvc") or shutil.which("dvc", path=str(ROOT / ".peers/dvc/bin"))
-
-    def run(*command: str, where: Path = home) -> None:
-        subprocess.run(command, cwd=where, env=environment, check=True, capture_output=True)
-
-    def read() -> int:
-        return sum(drain(plain.stretch(run.part, 0, None)) for run in plain.runs)
-
-    if restic:
-        run(restic, "init")
-        run(restic, "backup", "tree")
-
-        def restore() -> None:
-            shutil.rmtree(home / "restored", ignore_errors=True)
-            run(restic, "restore", "latest", "--target", str(home / "restored"))
-            read()
-
-        ways["restic restore, then plain read"] = restore
-    if dvc:
-        run(dvc, "init", "--no-scm")
-        run(dvc, "config", "core.analytics", "false")
-        run(dvc, "add", "tree")
-
-        def checkout() -> None:
-            shutil.rmtree(folder)
-            run(dvc, "checkout")
-            read()
-
-        ways["DVC checkout (no encryption), then plain read"] = checkout
-    for name, found in (("restic", restic), ("dvc", dvc)):
-        if not found:
-            print(f"{name}: not measured, it is not installed here")
-    return ways
+        ways = bench.ways("its own reader, plain Parquet", partial(of_hf, its, form, limit), read)
+        what = "Arrow tables" if form else "Python values"
+        bench.compare(f"Hugging Face IterableDataset, {what}, batches of 1,000", ways, SHARES["hf"])
 
 
 def open_it(prepared: Prepared, cache: Path | None) -> SealedRelease:
@@ -331,69 +286,64 @@ def open_it(prepared: Prepared, cache: Path | None) -> SealedRelease:
     return open_release(prepared.folder, order, Keys(prepared), ReadOptions(cache=cache))
 
 
-def with_workers(release: SealedRelease, cached: SealedRelease, plain: Plain) -> None:
-    """A real DataLoader with two worker processes."""
+def with_workers(bench: Bench) -> None:
+    """A real DataLoader with two worker processes; they are forked, and share the cache."""
     plan = TorchPlan(rule=RULE, batch=256, form="arrow")
-    ways: dict[str, Any] = {
-        "the same loader, plain Parquet": plain,
-        "sealed": release,
-        "sealed, from the cache": cached,
-    }
-    loaders = {name: SealedLoader(source, plan, workers=2) for name, source in ways.items()}
 
-    def one(loader: SealedLoader) -> None:
-        loader.set_epoch(0)
-        assert drain(loader) == release.rows
+    def read(source: Any) -> Callable[[], int]:
+        loader = SealedLoader(source, plan, workers=2)
 
-    compare(
-        "torch DataLoader, two workers, Arrow batches of 256",
-        "the same loader, plain Parquet",
-        {name: partial(one, loader) for name, loader in loaders.items()},
-        "sealed 0.93, cache 1.15",
-    )
+        def one() -> int:
+            loader.set_epoch(0)
+            return drain(loader)
+
+        return one
+
+    title = "torch DataLoader, two workers, Arrow batches of 256"
+    bench.compare(title, bench.ways(SAME, read(bench.plain), read), SHARES["workers"])
 
 
 def main() -> None:
-    """Measure what is named (torch, hf, whole, workers), or all; ``workers`` in a process that can import torch."""
-    chosen = [one for one in sys.argv[1:] if not one.isdigit()] or ["torch", "hf", "whole", "workers"]
-    numbers = [int(one) for one in sys.argv[1:] if one.isdigit()]
-    megabytes = numbers[0] if numbers else MEGABYTES
-    if chosen != ["workers"]:
-        measure([one for one in chosen if one != "workers"], megabytes)
+    """Measure what is named, or all; ``workers`` in a process that can import torch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], help="torch, hf, workers; all without")
+    parser.add_argument("--gb", type=float, default=1.0, help="records in memory, in GB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=200, help="for the measuring; making the data takes more")
+    parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
+    asked = parser.parse_args()
+    chosen = asked.subjects or list(SUBJECTS)
     if TORCH_IS_HERE in os.environ:
-        measure(["workers"], megabytes)
-    elif "workers" in chosen:
-        start_with_torch(megabytes)
+        measure(["workers"], asked)
+        return
+    if chosen != ["workers"]:
+        measure([one for one in chosen if one != "workers"], asked)
+    if "workers" in chosen:
+        start_with_torch()
 
 
-def measure(chosen: list[str], megabytes: int) -> None:
+def measure(chosen: list[str], asked: argparse.Namespace) -> None:
     """Make the release and its plain twin, and compare their readers."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    batches = data(megabytes)
+    batches = data(round(asked.gb * 1000))
     with tempfile.TemporaryDirectory(prefix="safehold-bench-") as name:
         home = Path(name)
-        prepared = seal(batches, home)
-        with open_it(prepared, None) as release, open_it(prepared, home / "cache") as cached:
-            files = write_plain(release, home)
-            plain = Plain(files, release)
-            sizes = prepared.manifest.size, sum(path.stat().st_size for path in files.values())
-            print(
-                f"{release.rows:,} records, {sum(batch.nbytes for batch in batches) / 1e6:,.0f} MB in memory,"
-                f" {len(files)} parts, {sizes[0] / 1e6:,.1f} MB sealed, {sizes[1] / 1e6:,.1f} MB plain",
-                flush=True,
-            )
-            if "torch" in chosen:
-                torch_readers(release, cached, plain)
-            if "hf" in chosen:
-                hf_readers(release, cached, files, home)
-            if "whole" in chosen:
-                whole_reads(prepared, plain, home, batches)
-            if "workers" in chosen:
-                with_workers(release, cached, plain)
+        bench = Bench(seal(batches, home), home, asked)
+        sizes = bench.prepared.manifest.size, sum(path.stat().st_size for path in bench.files.values())
+        print(
+            f"{bench.release.rows:,} records, {sum(batch.nbytes for batch in batches) / 1e6:,.0f} MB in memory,"
+            f" {len(bench.files)} parts, {sizes[0] / 1e6:,.1f} MB sealed, {sizes[1] / 1e6:,.1f} MB plain",
+            flush=True,
+        )
+        del batches
+        for subject, compare in (("torch", torch_readers), ("hf", hf_readers), ("workers", with_workers)):
+            if subject in chosen:
+                compare(bench)
+        bench.close()
 
 
-def start_with_torch(megabytes: int) -> None:
+def start_with_torch() -> None:
     """The comparison that needs torch, in a process that finds it below ``.peers``."""
     sys.path.append(str(ROOT))
     from tools import torch_peer  # the folder of tools is not on a script's path
@@ -404,10 +354,10 @@ def start_with_torch(megabytes: int) -> None:
         return
     known = torch_peer.environment()
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), known["TORCH_PEER"]])
+    arguments = [one for one in sys.argv[1:] if one not in SUBJECTS]
     subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, "workers", str(megabytes)],
+        [sys.executable, "-W", "ignore", __file__, *arguments],
         env=os.environ | known | {"PYTHONPATH": path, TORCH_IS_HERE: "1"},
-        stderr=subprocess.DEVNULL,
         check=True,
     )
 

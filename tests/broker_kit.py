@@ -89,6 +89,7 @@ def make_manifest(dataset: DatasetId, version: int, keys: Mapping[str, bytes], g
                 "sealed": version,
                 "tag": "",
                 "rows_root": None,
+                "tail": None,
                 "part": number,
                 "group": group,
                 "file": file,

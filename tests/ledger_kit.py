@@ -167,6 +167,7 @@ def one_of_each() -> dict[str, Statement]:
             files=3, size=99, rows=None,
         ),
         s.ReleaseRetired(**common, release=release, reason="replaced"),
+        s.ReleaseRekeyed(**common, release=digest("next"), before=release, keys=4, reason="a key may be known"),
         s.ReleaseErased(**common, release=release, keys=4, kept=1, shared=(digest("next"),), reason="asked for"),
         s.LatentRecorded(
             **common, advisory="PYSEC-2026-2", document=document, inventory=inventory, item="cached", match="version",

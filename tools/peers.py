@@ -2,6 +2,9 @@
 
 Its packages are hash-locked in ``requirements/peers-tlog.txt`` and installed as wheels alone. Without Python 3.12 or later there is
 none, and the tests that need it are skipped and say so.
+
+``make_pinned`` makes the environments of peers that tests and measurements alone need: versions are pinned, and nothing of
+them is ever on the path of Safehold's own environment.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["find_python", "main", "make"]
+__all__ = ["find_python", "main", "make", "make_pinned"]
 
 _PYTHONS = ("python3.12", "python3.13", "python3.14", "python3")
 
@@ -40,6 +44,30 @@ def make(root: Path, given: str | None = None) -> Path | None:
     install = ["install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(lock)]
     subprocess.run([str(python), "-I", "-m", "pip", "-qq", "--disable-pip-version-check", *install], check=True)
     stamp.write_bytes(lock.read_bytes())
+    return python
+
+
+def make_pinned(folder: Path, packages: Sequence[str], options: Sequence[str] = (), seconds: int = 600) -> Path:
+    """An environment in ``folder`` with ``packages`` (``name==version``), made unless it is there; its interpreter.
+
+    It is made with the Python that runs this. A folder that was half made, or of other versions, is made anew.
+    Raises ``OSError``, or ``subprocess.SubprocessError`` with what pip said last.
+    """
+    stamp, python = folder / "made-from.txt", folder / "bin" / "python"
+    wanted = "\n".join([f"python {sys.version_info[0]}.{sys.version_info[1]}", *packages, ""])
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-I", "-m", "venv", str(folder)], check=True, capture_output=True)
+    install = ["install", "--retries", "1", *options, *packages]
+    command = [str(python), "-I", "-m", "pip", "-q", "--disable-pip-version-check", *install]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    if done.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise subprocess.SubprocessError(done.stderr.strip().rpartition("\n")[2] or "pip failed")
+    stamp.write_text(wanted, "utf-8")
     return python
 
 

@@ -127,6 +127,18 @@ def test_adopted_sealed_in_place_and_removed(old: Old, tmp_path: Path) -> None:
     assert desk.json("fsck")["problems"] == []
 
 
+def test_originals_are_held_against_the_release_that_has_the_keys_now(old: Old, tmp_path: Path) -> None:
+    desk = old.desk
+    old.adopt("--seal")
+    rekey = ("rekey", "--release", f"{DATASET}@1")
+    assert desk.json(*rekey, "--reason", "a key may be known")["successor"] == f"{DATASET}@2"
+    assert desk.json(*rekey, "--finish", "--yes")["erased"] is not None
+    assert old.adopt("--seal", "--remove")["removed"] == 6
+    assert old.there() == {}
+    assert _open(desk, tmp_path / "out", f"{DATASET}@2") == old.files
+    desk("erase", f"{DATASET}@2", "--reason", "gone", "--yes")
+
+
 def test_the_listing_says_what_lies_there(old: Old) -> None:
     listing = old.adopt()["listing"]
     home = old.desk.session().factory().open(old.desk.home)

@@ -43,6 +43,20 @@ def test_the_commands_work_on_it(tmp_path: Path, desk: Desk) -> None:
     desk("verify", tmp_path / "export")
 
 
+def test_a_release_gets_new_keys_on_it(tmp_path: Path, desk: Desk) -> None:
+    desk("party", "add", "north-lab", "--role", "lab")
+    desk("party", "add", "quill-works", "--role", "supplier")
+    desk("dataset", "add", "quill-works/problems", "--for", "north-lab")
+    (tmp_path / "in.jsonl").write_text('{"q": "one"}\n{"q": "two"}\n')
+    desk("seal", tmp_path / "in.jsonl", "--dataset", "quill-works/problems")
+    rekey = ("rekey", "--release", "quill-works/problems@1")
+    assert desk.json(*rekey, "--reason", "a key may be known")["successor"] == "quill-works/problems@2"
+    assert desk.json(*rekey, "--finish", "--yes")["destroyed"] == 1
+    desk("rebuild")
+    assert [one["rekeyed_as"] for one in desk.json("dataset", "list")["releases"]] == [2, None]
+    assert desk.json("fsck")["problems"] == []
+
+
 def test_a_password_is_refused_before_anything_is_made(tmp_path: Path, store: str) -> None:
     url = store.replace("postgres:@", "postgres:secret@")
     assert url != store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -136,3 +137,22 @@ def test_a_leak_with_nothing_in_common_costs_no_key_release(made: tuple[Desk, Pa
     before = desk.json("log", "checkpoint")["size"]
     assert desk.error(*_match(desk, other), code=2)["code"] == "assembly.nothing_common"
     assert desk.json("log", "checkpoint")["size"] == before
+
+
+def test_a_dataset_that_asks_for_the_members_signature_is_read_with_it(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk = made[0].copy(tmp_path / "desk")
+    member = desk.json("member", "add", "north-lab", "Ada Byron")["member"]
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "ada"], check=True)
+    desk("member", "key", member, "--key", tmp_path / "ada.pub")
+    (tmp_path / "policy.toml").write_text('[[dataset]]\nname = "quill-works/problems"\nmember_signature = true\n')
+    desk("policy", "set", tmp_path / "policy.toml")
+    reads = ("--host", HOST, "--grant", desk.folder / "grant.json")
+    compare = ("diff", "quill-works/problems@1", "quill-works/problems@2", *reads)
+    assert desk.error(*compare, code=3)["code"] == "broker.member_needed"
+    assert desk.error(*compare, "--member", member, code=3)["code"] == "broker.member_unproven"
+    by_member = ("--member", member, "--member-key", tmp_path / "ada")
+    assert desk.json(*compare, *by_member)["changed"] == 0
+    (tmp_path / "mine.json").write_text(made[1].read_text().splitlines()[0])
+    asked = ("--record", tmp_path / "mine.json", *by_member)
+    assert desk.json(*_prove(desk, tmp_path / "proof.json", *asked))["place"] == 0
+    assert desk.json("prove", "match", made[1], "quill-works/problems@2", *reads, *by_member)["records_in_release"]

@@ -111,3 +111,14 @@ def test_a_release_sealed_elsewhere_is_taken_in_and_countersigned(made: Desk, tm
     damaged.unlink()
     damaged.write_bytes(data)
     assert desk.error("ingest", folder, code=4)["code"] == "vault.part_altered"
+
+
+def test_a_file_whose_name_does_not_say_what_it_is_is_sealed_by_format(made: Desk, tmp_path: Path) -> None:
+    desk = made.copy(tmp_path / "desk")
+    path = write_texts(desk.folder / "export.txt", 30)
+    seal = ["seal", path, "--dataset", "quill-works/problems", "--dry-run"]
+    refused = desk.error(*seal, code=2)
+    assert (refused["code"], "--format" in refused["hint"]) == ("vault.source_format", True)
+    assert desk.json(*seal, "--format", "jsonl")["rows"] == 30
+    assert desk.error(*seal, "--format", "csv", code=2)["code"].startswith("vault.")
+    assert desk.error(*seal, "--format", "jsonl", "--files", code=2)["code"] == "cli.files_format"

@@ -15,6 +15,7 @@ from pathlib import Path
 def main() -> None:
     folder, rank, ranks, workers, steps, batch = Path(sys.argv[1]), *map(int, sys.argv[2:7])
     state, out = sys.argv[7], Path(sys.argv[8])
+    start = sys.argv[10]
     sys.path.append(sys.argv[9])
     import torch.distributed
 
@@ -29,6 +30,8 @@ def main() -> None:
     release = pickle.loads((folder / "handle").read_bytes())
     rule = OrderRule(seed=7, lanes=4, chunk=5, window=80)
     loader = SealedLoader(release, TorchPlan(rule=rule, batch=batch, columns=("id",)), workers)
+    if workers:
+        loader.options["multiprocessing_context"] = start
     if state != "-":
         loader.load_state_dict(json.loads(Path(state).read_text()))
     seen = []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import bench, chromium, figures, lock, setup_env
+from tools import bench, chromium, figures, lock, peers, setup_env, torch_peer
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
@@ -258,6 +258,29 @@ def test_chromium_never_fails(monkeypatch, capsys):
     monkeypatch.setattr(chromium, "may_install", lambda: ["/no/such/program"])
     assert chromium.main() == 0
     assert "could not be installed" in capsys.readouterr().out
+
+
+def test_a_peer_that_cannot_be_had_leaves_nothing_and_says_why(tmp_path, monkeypatch, capsys):
+    with pytest.raises(subprocess.SubprocessError, match="No matching distribution"):
+        peers.make_pinned(tmp_path / "peer", ["safehold-nothing==1"], ["--no-index"])
+    assert not (tmp_path / "peer").exists()
+    monkeypatch.setattr(torch_peer, "_PEER", tmp_path)
+    monkeypatch.setattr(torch_peer, "make_pinned", _fails)
+    assert torch_peer.main(["--wheel"]) == 0  # `make test` goes on, and the tests that need it skip
+    assert "it cannot be had here" in capsys.readouterr().err
+    assert "torch==" in (torch_peer.works() or "")
+
+
+def _fails(*_given, **_named):
+    raise subprocess.SubprocessError("it cannot be had here")
+
+
+def test_a_peer_is_made_once_and_anew_for_other_versions(tmp_path, monkeypatch):
+    python = peers.make_pinned(tmp_path / "peer", [], ["--help"])  # pip has nothing to install, and says how it would
+    monkeypatch.setattr(peers.subprocess, "run", _fails)
+    assert peers.make_pinned(tmp_path / "peer", [], ["--help"]) == python
+    with pytest.raises(subprocess.SubprocessError, match="cannot be had"):
+        peers.make_pinned(tmp_path / "peer", ["other==2"], ["--no-index"])
 
 
 def test_the_wheel_is_built_offline_and_holds_the_package_alone(tmp_path):

@@ -28,7 +28,7 @@ from safehold.model.encoding import canonical_bytes, decode_canonical, resolved
 from safehold.model.errors import Conflict, InputInvalid, NotFound, SafeholdError, VerificationFailed
 from safehold.model.ids import DatasetId, Digest, HostId, KeyId, sha256_digest
 from safehold.model.statements import AdoptionRemoved, AdoptionSealed, DatasetAdopted
-from safehold.state.standing import AdoptedRow, list_adopted, list_releases
+from safehold.state.standing import AdoptedRow, list_adopted, list_releases, readable_as
 from safehold.vault.check_files import HeldFile, PartsOf, folder_parts, sealed_files, stored_parts
 from safehold.vault.file_facts import FileFacts, describe_file
 from safehold.vault.file_tree import FileTree, FoundFile
@@ -165,7 +165,9 @@ class Adoption:
                 "seal it first: safehold adopt … --seal",
             )
         left = self._compare(listing, all_there=False)
-        return Removal(adopted.release, len(left), sum(file.size for file in left))
+        with self._log.view() as view:
+            holder = readable_as(view, adopted.release)
+        return Removal(holder, len(left), sum(file.size for file in left))
 
     def remove(self, keys: WrappedKeys, progress: _Progress | None = None) -> Removal:
         """Verify the release and each original once more, remove the originals, and append ``adoption.removed``.

@@ -13,7 +13,7 @@ from the same input and that its keys are kept, and does what is missing: so the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -50,6 +50,8 @@ __all__ = [
     "DeliveryOrder",
     "Place",
     "Plan",
+    "add_countersignature",
+    "check_holds",
     "check_order",
     "check_signer",
     "sealed_statement",
@@ -189,7 +191,7 @@ class Delivery:
         with prepare(source, spec, signer, folder, chosen) as prepared:  # 1
             keys.store(prepared.release, prepared.keys)  # 2
             prepared.publish()  # 3
-            signed = _countersign(folder, customer, customer_key)
+            signed = add_countersignature(folder, customer, customer_key)
             recorded = self._record(folder, order, resumed=False, countersigned=signed)  # 4
             return msgspec.structs.replace(recorded, fresh=prepared.fresh)
 
@@ -253,7 +255,7 @@ class Delivery:
                 f"the keys of the release in {folder} are not kept here",
                 "move the folder away, seal again",
             )
-        signed = _countersign(folder, release.manifest.customer, customer_key)
+        signed = add_countersignature(folder, release.manifest.customer, customer_key)
         return self._record(folder, order, resumed=True, countersigned=signed)
 
     def _record(self, folder: Path, order: DeliveryOrder, *, resumed: bool, countersigned: bool) -> Delivered:
@@ -278,7 +280,7 @@ class Delivery:
         return Delivered(manifest, release.digest, folder, entry, resumed, countersigned, 0)
 
 
-def _countersign(folder: Path, customer: PartyId, customer_key: CustomerKey | None) -> bool:
+def add_countersignature(folder: Path, customer: PartyId, customer_key: CustomerKey | None) -> bool:
     """Add the customer's signature: the lab's word that this is what it took in. Before the entry, so that a run
     that dies here finds the folder without one and comes by again. Signing twice changes nothing.
     """
@@ -325,12 +327,7 @@ def check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, P
     subjects = [Subject("dataset", order.dataset), Subject("party", party_of(order.dataset))]
     if order.host is not None:
         subjects.append(Subject("host", order.host))
-    for hold in active_holds(view, subjects):
-        raise Refused(
-            "assembly.held",
-            f"{hold.subject} is suspended since entry {hold.placed_idx}: {hold.reason}",
-            "nothing is taken in until the lab lifts the hold",
-        )
+    check_holds(view, subjects)
     releases: tuple[ReleaseRow, ...] = list_releases(view, order.dataset)
     newest = max(releases, key=lambda one: one.version, default=None)
     following = newest.version + 1 if newest else 1
@@ -341,6 +338,16 @@ def check_order(view: View, order: DeliveryOrder) -> tuple[int, Digest | None, P
             "it was sealed by someone else just now: look at it, then run the command again",
         )
     return following, newest.release if newest else None, PartyId(rows[0][0])
+
+
+def check_holds(view: View, subjects: Iterable[Subject]) -> None:
+    """Raise ``Refused`` (``assembly.held``) if one of ``subjects`` is suspended."""
+    for hold in active_holds(view, subjects):
+        raise Refused(
+            "assembly.held",
+            f"{hold.subject} is suspended since entry {hold.placed_idx}: {hold.reason}",
+            "nothing is taken in until the lab lifts the hold",
+        )
 
 
 def check_signer(view: View, party: PartyId, signer: SigningKey) -> None:

@@ -27,6 +27,7 @@ from safehold.ledger.storage import Entry, View
 from safehold.model.errors import Conflict, NotFound
 from safehold.model.ids import Digest, KeyId, PartyId, party_of
 from safehold.model.statements import ReleaseStored, Statement
+from safehold.vault.check_files import PartsOf, folder_parts, stored_parts
 from safehold.vault.disk import storage_failed
 from safehold.vault.envelope import Envelope
 from safehold.vault.file_tree import FileTree
@@ -34,11 +35,18 @@ from safehold.vault.manifest import Manifest, PartFile, parse_manifest, release_
 from safehold.vault.seal import ReleaseSpec
 from safehold.vault.seal_files import FileSeal, publish_staging
 from safehold.vault.store import Store
-from safehold.vault.stored_release import countersign_stored, has_part, load_stored, publish_manifest, put_part
+from safehold.vault.stored_release import (
+    StoredRelease,
+    countersign_stored,
+    has_part,
+    load_stored,
+    publish_manifest,
+    put_part,
+)
 from safehold.vault.verify import check_part, countersign, load_release
 from safehold.vault.wrapped import WrappedKeys
 
-__all__ = ["FileDelivery", "FilePlan", "FilesDelivered", "FilesKeys"]
+__all__ = ["Closing", "FileDelivery", "FilePlan", "FilesDelivered", "FilesKeys"]
 
 _PART_BYTES: Final = 64 << 20
 
@@ -71,6 +79,15 @@ class FilesDelivered(msgspec.Struct, frozen=True):
     countersigned: bool
 
 
+class Closing(msgspec.Struct, frozen=True):
+    """What more a delivery does: ``prove`` raises unless the sealed parts are what they must be, before they are published;
+    ``say`` gives statements for the commit of the entry, or raises.
+    """
+
+    prove: Callable[[Manifest, Digest, PartsOf], None]
+    say: Callable[[View, Manifest, Digest], tuple[Statement, ...]]
+
+
 class _Published(msgspec.Struct, frozen=True):
     where: str
     envelope: Envelope
@@ -80,8 +97,12 @@ class _Published(msgspec.Struct, frozen=True):
 class FileDelivery:
     """Delivers trees of files into one home, or into ``store`` if one is given: a dataset's own place, probed."""
 
-    def __init__(self, log: Log, place: Place, clock: Callable[[], int], by: KeyId, store: Store | None = None) -> None:
+    def __init__(
+        self, log: Log, place: Place, clock: Callable[[], int], by: KeyId, store: Store | None = None,
+        closing: Closing | None = None,
+    ) -> None:  # fmt: skip
         self._log, self._place, self._clock, self._by, self._store = log, place, clock, by, store
+        self._closing = closing
 
     def plan(self, tree: FileTree, order: DeliveryOrder) -> FilePlan:
         """Check what can be checked without sealing. Raises as ``deliver``."""
@@ -121,16 +142,38 @@ class FileDelivery:
                 sealed = seal.seal(keys.signer, self._keep, progress)  # 1
                 self._refuse_same(sealed.manifest, order, seal)
                 keys.parts.store(sealed.release, sealed.keys)  # 2
+                self._prove(sealed.manifest, sealed.envelope, seal.staging)
                 if self._store is None:
                     publish_staging(seal, sealed, folder)  # 3
                 else:
                     publish_manifest(self._store, sealed.envelope)
+            else:
+                self._prove_published(folder, version)
             published = self._countersigned(folder, version, customer, keys)
             delivered = self._record(published, order, kept, keys)  # 4
             seal.finished()
         finally:
             seal.release_lock()
         return delivered
+
+    def _prove_published(self, folder: Path, version: int) -> None:
+        if self._store is None:
+            lying = load_release(folder)
+            self._prove(lying.manifest, lying.envelope, folder)
+        else:
+            stored = load_stored(self._store, str(version))
+            self._prove(stored.manifest, stored.envelope, folder)
+
+    def _prove(self, manifest: Manifest, envelope: Envelope, folder: Path) -> None:
+        """Before an entry speaks of it; its parts lie in ``folder``, or in the store."""
+        if self._closing is None:
+            return
+        release = release_digest(envelope.body)
+        parts = folder_parts(folder)
+        if self._store is not None:
+            stored = StoredRelease(self._store, str(manifest.version), release, manifest, envelope, "")
+            parts = stored_parts(stored, folder.parent)
+        self._closing.prove(manifest, release, parts)
 
     def _held(self, path: Path, part: PartFile) -> None:
         if self._store is None:
@@ -210,6 +253,8 @@ class FileDelivery:
                 said.append(
                     ReleaseStored(t=now, by=self._by, release=release, location=published.where, endpoint=endpoint)
                 )
+            if self._closing is not None:
+                said.extend(self._closing.say(view, manifest, release))
             return Draft(tuple(said), (body,))
 
         entry = self._log.append(propose)[0]

@@ -175,7 +175,9 @@ def _check_retired(release: ReleaseRow) -> None:  # step 7
             7,
             "broker.retired",
             f"{release.name} was retired in entry {release.retired}",
-            "open a later release: safehold dataset list",
+            f"open {release.successor}: it holds the same records under new keys"
+            if release.successor is not None
+            else "open a later release: safehold dataset list",
         )
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from safehold.cli.context import session_of
-from safehold.cli.kinds import HOST
-from safehold.cli.reading import Reader
-from safehold.model.ids import HostId
-from safehold.state.standing import resolve_release
+from safehold.cli.reading import Reader, ReadWish, reading_options
+from safehold.state.standing import find_rekeyed, resolve_release
 from safehold.vault.diff import Difference, differ
 
 __all__ = ["command"]
@@ -22,23 +18,15 @@ __all__ = ["command"]
 )
 @click.argument("old")
 @click.argument("new")
-@click.option("--host", type=HOST, required=True, help="The machine that compares.")
-@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
-@click.option("--groups", help="Column groups, comma-separated. Without: all that the grant names.")
+@reading_options
 @click.option("--record-id", help="The column that names a record: then a changed record is told from a new one.")
-@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
 @click.pass_context
 def command(
     context: click.Context,
     old: str,
     new: str,
-    host: HostId,
-    grant_file: Path,
-    groups: str | None,
     record_id: str | None,
-    purpose: str,
-    key: Path | None,
+    wish: ReadWish,
 ) -> None:
     """Compare the releases OLD and NEW (PARTY/DATASET@VERSION). Both are opened with keys from the broker.
 
@@ -46,13 +34,21 @@ def command(
     """
     session = session_of(context)
     with session.open_home() as home:
-        reader = Reader(home, session, host, grant_file, groups, purpose, key)
+        reader = Reader(home, session, wish)
         with home.log.view() as view:
             rows = [resolve_release(view, name) for name in (old, new)]
+            known = find_rekeyed(view, rows[0].release)
         before, after = (reader.open(row).opened for row in rows)
         found = differ(before, after, record_id)
+    rekeyed = known.idx if known is not None and known.release == rows[1].release else None
     session.out.result(
-        {"old": old, "new": new, **{name: getattr(found, name) for name in found.__struct_fields__}}, _lines(found)
+        {
+            "old": old,
+            "new": new,
+            "rekeyed": rekeyed,
+            **{name: getattr(found, name) for name in found.__struct_fields__},
+        },
+        [*_lines(found), *([] if rekeyed is None else [f"  {new} is {old} under new keys (entry {rekeyed})."])],
     )
     if found.changed_columns and not session.json:
         session.out.table("Changed records", ["column", "records"], sorted(found.changed_columns.items()))

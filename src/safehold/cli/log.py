@@ -156,7 +156,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 _TELLING = (
-    "party", "host", "member", "dataset", "version", "release", "grant", "groups", "advisory", "environment", "name",
+    "party", "host", "member", "dataset", "version", "release", "before", "grant", "groups", "advisory", "environment", "name",
     "subject", "code", "reason", "run", "model", "origin", "table", "begin", "end",
 )  # fmt: skip
 

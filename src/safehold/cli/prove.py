@@ -13,13 +13,11 @@ import msgspec
 
 from safehold.assembly.row_proof import find_record, make_proof
 from safehold.cli.context import session_of
-from safehold.cli.kinds import HOST
 from safehold.cli.output import progress_of
 from safehold.cli.prove_match import command as match_command
-from safehold.cli.reading import Reader
+from safehold.cli.reading import Reader, ReadWish, reading_options
 from safehold.ledger.export import write_file
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
-from safehold.model.ids import HostId
 from safehold.state.standing import resolve_release
 from safehold.vault.verify import load_release
 
@@ -44,13 +42,7 @@ command.add_command(match_command)
 @click.argument("release")
 @click.option("--record", "record_file", type=click.Path(path_type=Path), help="A JSON file with the record, or with some members of it.")  # fmt: skip
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="A member of the record; VALUE is JSON, or else text. May be repeated.")  # fmt: skip
-@click.option("--host", type=HOST, required=True, help="The machine that reads.")
-@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
-@click.option(
-    "--groups", help="Column groups that the proof shows, comma-separated. Without: all that the grant names."
-)
-@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@reading_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The proof's new file.")
 @click.pass_context
 def _record(
@@ -58,12 +50,8 @@ def _record(
     release: str,
     record_file: Path | None,
     where: tuple[str, ...],
-    host: HostId,
-    grant_file: Path,
-    groups: str | None,
-    purpose: str,
-    key: Path | None,
     out: Path,
+    wish: ReadWish,
 ) -> None:
     """Prove that a record belongs to RELEASE (PARTY/DATASET@VERSION, sealed with --row-digests).
 
@@ -86,7 +74,7 @@ def _record(
                 f"{row.name} holds no digests of its records",
                 "seal the next version with --row-digests: unchanged parts stay and get theirs",
             )
-        opening = Reader(home, session, host, grant_file, groups, purpose, key).open(row)
+        opening = Reader(home, session, wish).open(row)
         found = find_record(opening.opened, wanted, progress_of(session.out, "looked at", loaded.manifest.rows))
         session.out.progress_done()
         data = make_proof(opening.opened, opening.keys.keys, loaded.envelope, found, home.log.receipt(row.idx))

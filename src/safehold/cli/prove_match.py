@@ -11,12 +11,11 @@ import msgspec
 
 from safehold.assembly.row_match import FoundFile, Match, compared_columns, match_records
 from safehold.cli.context import session_of
-from safehold.cli.kinds import HOST, words
+from safehold.cli.kinds import words
 from safehold.cli.output import progress_of
-from safehold.cli.reading import Reader
+from safehold.cli.reading import Reader, ReadWish, reading_options
 from safehold.ledger.export import write_file
 from safehold.model.errors import Conflict, StorageFailed
-from safehold.model.ids import HostId
 from safehold.state.standing import resolve_release
 from safehold.vault.sources import open_source
 from safehold.vault.verify import load_release
@@ -33,23 +32,15 @@ _SHOWN = 20
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("release")
-@click.option("--host", type=HOST, required=True, help="The machine that reads.")
-@click.option("--grant", "grant_file", type=click.Path(path_type=Path), required=True, help="The grant's file.")
-@click.option("--groups", help="Column groups to compare, comma-separated. Without: all that the grant names.")
-@click.option("--purpose", default="training", show_default=True, help="What for; the grant must allow it.")
-@click.option("--key", type=click.Path(path_type=Path), help="The host's private key; without, the one made here.")
+@reading_options
 @click.option("--out", type=click.Path(path_type=Path), help="A new JSONL file: a line for each record that matches.")
 @click.pass_context
 def command(
     context: click.Context,
     file: Path,
     release: str,
-    host: HostId,
-    grant_file: Path,
-    groups: str | None,
-    purpose: str,
-    key: Path | None,
     out: Path | None,
+    wish: ReadWish,
 ) -> None:
     """Find which records of FILE (a leak: JSONL, CSV or Parquet) belong to RELEASE (PARTY/DATASET@VERSION), and to which parts.
 
@@ -65,8 +56,8 @@ def command(
             row = resolve_release(view, release)
         manifest = load_release(home.release_folder(row.dataset, row.version)).manifest
         # Before a key release is on record: a file that has nothing in common needs none.
-        compared_columns(source, manifest, words(groups) if groups else row.groups)
-        opening = Reader(home, session, host, grant_file, groups, purpose, key).open(row)
+        compared_columns(source, manifest, words(wish.groups) if wish.groups else row.groups)
+        opening = Reader(home, session, wish).open(row)
         columns = compared_columns(source, manifest, [group.name for group in opening.opened.groups])
         found = FoundFile(source, columns)
         show = progress_of(session.out, "compared", manifest.rows)

@@ -33,7 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "lease": ("safehold.cli.lease", "List leases; end one."),
     "approval": ("safehold.cli.approval", "Approve access to a dataset as a second member."),
     "policy": ("safehold.cli.policy", "Set and show what the broker decides by."),
-    "rekey": ("safehold.cli.rekey", "Wrap part keys anew with another key-encryption key."),
+    "rekey": ("safehold.cli.rekey", "Move part keys to another key-encryption key, or give a release new data keys."),
     "drill": ("safehold.cli.drill", "Try stolen tokens and keys on a throw-away home; show that all are refused."),
     "seal": ("safehold.cli.seal", "Seal a file as a release of a dataset."),
     "diff": ("safehold.cli.diff", "Compare two releases, by records and columns."),

@@ -22,7 +22,7 @@ from safehold.model.ids import DatasetId, HostId, parse_group_name, parse_purpos
 from safehold.model.statements import SubjectCount
 from safehold.vault.patterns import PatternCounter
 from safehold.vault.seal import SealOptions
-from safehold.vault.sources import Source, open_source
+from safehold.vault.sources import Source, SourceFormat, open_source
 from safehold.vault.watched import Watched
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ __all__ = ["command"]
 )
 @click.option("--order", help="The customer's order number.")
 @click.option("--record-id", help="The column that names a record; it tells where parts end.")
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "csv", "parquet"]), help="What SOURCE is. Without: by its name."
+)
 @click.option("--files", is_flag=True, help="SOURCE is a folder of files that are no tables: seal them byte for byte.")
 @click.option("--store", help="Also put it into this store: a folder or s3://BUCKET/PREFIX.")
 @click.option("--no-copy", is_flag=True, help="With --store: keep no copy of it in the home.")
@@ -85,6 +88,7 @@ def command(
     classification: str,
     order: str | None,
     record_id: str | None,
+    form: SourceFormat | None,
     files: bool,
     store: str | None,
     no_copy: bool,
@@ -100,7 +104,7 @@ def command(
     it was. What did not change since the release before keeps its sealed files.
     """
     session = session_of(context)
-    _check_flags(store, no_copy=no_copy, digests_of_files=files and row_digests)
+    _check_flags(store, no_copy=no_copy, digests_of_files=files and row_digests, format_of_files=files and form)
     wish = DeliveryOrder(
         dataset=dataset,
         groups=_groups(groups),
@@ -119,7 +123,7 @@ def command(
     with session.open_home() as home:
         shelf = _shelf(session, store, dataset, probe=not dry_run)
         delivery = Delivery(home.log, home.release_folder, home.clock, home.registry.by, shelf)
-        read = open_source(source)
+        read = open_source(source, form)
         if dry_run:
             _show_plan(session, delivery.plan(read, wish), _patterns(session, read))
             return
@@ -130,9 +134,13 @@ def command(
         options = _options(home, dataset, workers, row_digests=row_digests)
         delivered = delivery.deliver(watched, wish, keys, signer, options, partial(made_key, home))
         session.out.progress_done()
-        if no_copy and shelf is not None:
-            shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
+        _drop_copy(delivered, no_copy=no_copy and shelf is not None)
     _show(session, delivered)
+
+
+def _drop_copy(delivered: Delivered, *, no_copy: bool) -> None:
+    if no_copy:
+        shutil.rmtree(delivered.folder)  # the entry names the store's copy; a crash here leaves a copy too many
 
 
 def _options(home: Home, dataset: DatasetId, workers: int, *, row_digests: bool) -> SealOptions:
@@ -140,7 +148,9 @@ def _options(home: Home, dataset: DatasetId, workers: int, *, row_digests: bool)
     return SealOptions(cut_key=home.cut_key(dataset), workers=workers, row_tree=tree)
 
 
-def _check_flags(store: str | None, *, no_copy: bool, digests_of_files: bool) -> None:
+def _check_flags(store: str | None, *, no_copy: bool, digests_of_files: bool, format_of_files: object) -> None:
+    if format_of_files:
+        raise InputInvalid("cli.files_format", "--files takes any file as it is", "leave out --format, or --files")
     if digests_of_files:
         raise InputInvalid("cli.row_digests", "files are no records", "leave out --row-digests, or --files")
     if no_copy and store is None:
@@ -203,7 +213,8 @@ def _show_plan(session: Session, plan: Plan, patterns: dict[tuple[str, str], int
         ],
     }
     session.out.result(
-        document, [f"Would seal {plan.dataset}@{plan.version} ({plan.size_hint:,} bytes). Nothing was written."]
+        document,
+        [f"Would seal {plan.dataset}@{plan.version} (about {plan.size_hint:,} bytes to read). Nothing was written."],
     )
     group_of = {column: name for name, columns in plan.groups for column in columns}
     shown = [(name, "JSON text" if name in plan.as_json else kind, group_of[name]) for name, kind in plan.columns]

@@ -230,8 +230,9 @@ def _key_releases(view: View) -> tuple[KeyRelease, ...]:
 
 def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, ...]:
     rows = view.rows(
-        'SELECT release, dataset, version, party, host, parent, "rows", size, parts, groups, classification,'
-        ' purposes, people, idx, t FROM "release" ORDER BY idx'
+        'SELECT r.release, r.dataset, r.version, r.party, r.host, r.parent, r."rows", r.size, r.parts, r.groups,'
+        ' r.classification, r.purposes, r.people, r.idx, r.t, k."before", k.idx'
+        ' FROM "release" AS r LEFT JOIN rekeyed AS k ON k.release = r.release ORDER BY r.idx'
     )
     sealed = {
         row[0]: Release(
@@ -242,6 +243,8 @@ def _releases(view: View, key_releases: Sequence[KeyRelease]) -> tuple[Release, 
             people=msgspec.json.decode(row[12], type=resolved(tuple[SubjectCount, ...])),
             idx=row[13],
             t=row[14],
+            before=row[15],
+            rekeyed=row[16],
         )
         for row in rows
     }

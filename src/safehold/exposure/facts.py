@@ -151,7 +151,10 @@ class Retirement(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """A sealed release. ``idx`` None: keys of it were released, but its seal is not in this ledger."""
+    """A sealed release. ``idx`` None: keys of it were released, but its seal is not in this ledger.
+
+    ``before``: the release whose records it holds under new keys, as entry ``rekeyed`` says.
+    """
 
     release: str
     dataset: str
@@ -166,6 +169,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     classification: str = ""
     purposes: tuple[str, ...] = ()
     people: tuple[SubjectCount, ...] = ()
+    before: str | None = None
+    rekeyed: int | None = None
     idx: int | None
     t: int
 

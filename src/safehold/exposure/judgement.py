@@ -46,12 +46,16 @@ def judge(case: Case) -> Judgement:
     by_release = dict[str, list[Pair]]()
     for pair in pairs:
         by_release.setdefault(pair.release, []).append(pair)
-    judged = (_judge(case, release, by_release.get(release.release, [])) for release in case.releases)
+    same = _same_records(case)
+    judged = (
+        _judge(case, release, by_release.get(release.release, []), same.get(release.release, []))
+        for release in case.releases
+    )
     order = sorted(judged, key=lambda one: (one.release.dataset, one.release.version, one.release.release))
     return Judgement(presences=presences, pairs=pairs, releases=tuple(order))
 
 
-def _judge(case: Case, release: Release, own: list[Pair]) -> Judged:
+def _judge(case: Case, release: Release, own: list[Pair], same: list[tuple[str, int]]) -> Judged:
     unplaced = _sealed_out_of_sight(case, release)
     verdict = worst([pair.verdict for pair in own] + (["unknown"] if unplaced else []), "not_held")
     decisive = [pair for pair in own if pair.verdict == verdict]
@@ -59,15 +63,36 @@ def _judge(case: Case, release: Release, own: list[Pair]) -> Judged:
     if unplaced and verdict == "unknown":
         reasons.append(unplaced)
     entries = {entry for pair in decisive for entry in pair.entries}
+    entries.update(idx for _, idx in same)
     if release.idx is not None:
         entries.add(release.idx)
     return Judged(
         release=release,
         verdict=verdict,
-        reasons=tuple(reasons) or ("no key of it was released and no grant reached it",),
+        reasons=(*(reasons or ["no key of it was released and no grant reached it"]), *(words for words, _ in same)),
         hosts=tuple(pair.host for pair in decisive),
         entries=tuple(sorted(entries)),
     )
+
+
+_Same = dict[str, list[tuple[str, int]]]
+
+
+def _same_records(case: Case) -> _Same:
+    """For each release what is said of one that holds the same records under other keys, and the entry that shows it.
+
+    A verdict is on the keys of one of them alone.
+    """
+    names = {release.release: release.name for release in case.releases}
+    said: _Same = {}
+    for one in case.releases:
+        if one.before is not None and one.rekeyed is not None:
+            before = names.get(one.before, one.before)
+            mine = f"its records are those of {before} under new keys: whoever could read that one could read these"
+            said.setdefault(one.release, []).append((mine, one.rekeyed))
+            theirs = f"{one.name} holds the same records under new keys"
+            said.setdefault(one.before, []).append((theirs, one.rekeyed))
+    return said
 
 
 def _sealed_out_of_sight(case: Case, release: Release) -> str:

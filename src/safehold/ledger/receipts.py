@@ -8,7 +8,7 @@ from safehold.ledger.log import tile_reader
 from safehold.ledger.note import NoteVerifier, open_checkpoint
 from safehold.ledger.receipt import format_receipt
 from safehold.ledger.storage import Entry, View
-from safehold.ledger.tree import inclusion_proof
+from safehold.ledger.tree import InclusionProofs
 
 __all__ = ["make_receipts"]
 
@@ -20,8 +20,5 @@ def make_receipts(view: View, verifier: NoteVerifier, entries: Sequence[Entry]) 
     (``ledger.index_range``) for an entry that is not in it.
     """
     checkpoint = open_checkpoint(view.checkpoint() or b"", verifier)
-    read, size = tile_reader(view), checkpoint.size
-    return [
-        format_receipt(entry.body, entry.index, inclusion_proof(entry.index, size, read), checkpoint)
-        for entry in entries
-    ]
+    proofs = InclusionProofs(checkpoint.size, tile_reader(view))
+    return [format_receipt(entry.body, entry.index, proofs.path(entry.index), checkpoint) for entry in entries]

@@ -21,6 +21,7 @@ __all__ = [
     "TILE_HEIGHT",
     "TILE_WIDTH",
     "Frontier",
+    "InclusionProofs",
     "TileReader",
     "checked_tile",
     "consistency_proof",
@@ -209,28 +210,55 @@ def tree_root(size: int, read_tile: TileReader) -> bytes:
 
 def inclusion_proof(index: int, size: int, read_tile: TileReader) -> list[bytes]:
     """PATH(index, D[0:size]) of RFC 6962 §2.1.1, from the leaf's sibling up; ``InputInvalid`` out of range."""
-    if not 0 <= index < size:
-        raise InputInvalid("ledger.index_range", f"there is no entry {index} in a tree of {size}")
-    path: list[bytes] = []
-    rows: tuple[bytes, ...] = ()  # of the tile that holds this place and its neighbour: its hashes, and all nodes above
-    place, last, first = index, size - 1, 0
-    for height in range(last.bit_length()):
-        level, inner = divmod(height, TILE_HEIGHT)
-        if inner == 0:
-            number = place >> TILE_HEIGHT
-            first = number << TILE_HEIGHT
-            width = min(TILE_WIDTH, (size >> height) - first)
-            tile = read_tile(level, number, width) if width > 0 else b""
-            rows = (tile, *_inner_nodes(tile))
-        neighbour = place ^ 1
-        if (neighbour + 1) << height <= size:
-            at = (neighbour - (first >> inner)) * HASH_BYTES
-            path.append(rows[inner][at : at + HASH_BYTES])
-        elif neighbour <= last:
-            path.append(_subtree_root(neighbour << height, size, size, read_tile))
-        place >>= 1
-        last >>= 1
-    return path
+    return InclusionProofs(size, read_tile).path(index)
+
+
+class InclusionProofs:
+    """Inclusion proofs of many entries of one tree: what their paths share is read and hashed once for all of them."""
+
+    def __init__(self, size: int, read_tile: TileReader) -> None:
+        self._size = size
+        self._read = read_tile
+        self._rows: dict[tuple[int, int], tuple[bytes, ...]] = {}  # of a tile: its hashes, and all whole nodes above
+        self._edges: dict[tuple[int, int], bytes] = {}  # roots of what is no whole subtree, at the right edge
+
+    def path(self, index: int) -> list[bytes]:
+        """As ``inclusion_proof``."""
+        size = self._size
+        if not 0 <= index < size:
+            raise InputInvalid("ledger.index_range", f"there is no entry {index} in a tree of {size}")
+        path: list[bytes] = []
+        rows: tuple[bytes, ...] = ()  # of the tile that holds this place and its neighbour
+        place, last, first = index, size - 1, 0
+        for height in range(last.bit_length()):
+            inner = height % TILE_HEIGHT
+            if inner == 0:
+                number = place >> TILE_HEIGHT
+                first = number << TILE_HEIGHT
+                rows = self._rows_of(height // TILE_HEIGHT, number)
+            neighbour = place ^ 1
+            if (neighbour + 1) << height <= size:
+                at = (neighbour - (first >> inner)) * HASH_BYTES
+                path.append(rows[inner][at : at + HASH_BYTES])
+            elif neighbour <= last:
+                path.append(self._edge(height, neighbour))
+            place >>= 1
+            last >>= 1
+        return path
+
+    def _rows_of(self, level: int, number: int) -> tuple[bytes, ...]:
+        rows = self._rows.get((level, number))
+        if rows is None:
+            width = min(TILE_WIDTH, (self._size >> (TILE_HEIGHT * level)) - (number << TILE_HEIGHT))
+            tile = self._read(level, number, width) if width > 0 else b""
+            rows = self._rows[level, number] = (tile, *_inner_nodes(tile))
+        return rows
+
+    def _edge(self, height: int, place: int) -> bytes:
+        root = self._edges.get((height, place))
+        if root is None:
+            root = self._edges[height, place] = _subtree_root(place << height, self._size, self._size, self._read)
+        return root
 
 
 def consistency_proof(old_size: int, new_size: int, read_tile: TileReader) -> list[bytes]:

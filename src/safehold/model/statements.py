@@ -68,7 +68,7 @@ from safehold.model.statements_outside import (
     NoticeSent,
     ReleaseChecked,
 )
-from safehold.model.statements_releases import ReleaseErased, ReleaseRetired
+from safehold.model.statements_releases import ReleaseErased, ReleaseRekeyed, ReleaseRetired
 from safehold.model.statements_response import ResponsePlanned, ResponseProven
 from safehold.model.statements_serve import RefusalsCounted
 from safehold.model.statements_stores import AdoptionRemoved, AdoptionSealed, DatasetAdopted, ReleaseStored
@@ -107,6 +107,7 @@ __all__ = [
     "RefusalsCounted",
     "ReleaseChecked",
     "ReleaseErased",
+    "ReleaseRekeyed",
     "ReleaseRetired",
     "ReleaseSealed",
     "ReleaseStored",
@@ -332,6 +333,7 @@ AnyStatement = (
     | RefusalsCounted
     | ReleaseRetired
     | ReleaseErased
+    | ReleaseRekeyed
 )
 
 

@@ -1,11 +1,11 @@
-"""Statements about the end of a release: no longer given out, and no longer readable by anyone."""
+"""Statements about what becomes of a release: its records under new keys, no longer given out, readable by nobody."""
 
 from __future__ import annotations
 
 from safehold.model.ids import Digest
 from safehold.model.statement import Statement
 
-__all__ = ["ReleaseErased", "ReleaseRetired"]
+__all__ = ["ReleaseErased", "ReleaseRekeyed", "ReleaseRetired"]
 
 
 class ReleaseRetired(Statement, frozen=True, kw_only=True, tag="release.retired"):
@@ -26,4 +26,16 @@ class ReleaseErased(Statement, frozen=True, kw_only=True, tag="release.erased"):
     keys: int
     kept: int
     shared: tuple[Digest, ...]
+    reason: str
+
+
+class ReleaseRekeyed(Statement, frozen=True, kw_only=True, tag="release.rekeyed"):
+    """``release`` holds the records of ``before``, all of them in their order, under ``keys`` new keys; both were compared.
+
+    It stands beside the ``release.sealed`` of ``release``, in one append. Whoever has keys of ``before`` keeps what they open.
+    """
+
+    release: Digest
+    before: Digest
+    keys: int
     reason: str

@@ -19,7 +19,7 @@ from typing import Any
 from safehold.broker.client import KeyOrder, OpenedKeys
 from safehold.broker.key_source import KeySource
 from safehold.model.errors import SafeholdError, StorageFailed
-from safehold.vault.manifest import PartFile
+from safehold.vault.pieces import Asked
 from safehold.vault.spool import Spool
 
 __all__ = ["AskedKeys", "AskedParts", "Carried", "KeyDesk"]
@@ -68,18 +68,18 @@ class AskedParts:
         self._address = address
         self._secret = secret
 
-    def start(self, parts: Iterable[PartFile]) -> None:
+    def start(self, parts: Iterable[Asked]) -> None:
         """As the port."""
         _ask(self._address, self._secret, "start", list(parts))
 
-    def wait(self, parts: Sequence[PartFile]) -> None:
+    def wait(self, parts: Sequence[Asked]) -> None:
         """As the port."""
         _ask(self._address, self._secret, "wait", list(parts))
 
-    def place(self, part: PartFile) -> Path:
+    def place(self, part: Asked) -> Path:
         """As the port."""
-        self.wait([part])
-        return self.folder / part.file
+        place: Path = _ask(self._address, self._secret, "place", part)
+        return place
 
 
 def _ask(address: Any, secret: bytes, what: str, asked: Any) -> Any:
@@ -144,6 +144,8 @@ class KeyDesk:
             return self._spool.start(asked)
         if self._spool is not None and what == "wait":
             return self._spool.wait(asked)
+        if self._spool is not None and what == "place":
+            return self._spool.place(asked)
         with self._one:
             return self._source.check(asked) if what == "check" else self._source.request(asked)
 

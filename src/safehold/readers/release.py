@@ -202,7 +202,11 @@ class SealedRelease:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the open columns; reads the first record's page."""
-        return next(self._opened([self.runs[0].part]).run_batches(_one(self.runs[0]))).schema
+        return self._schema_of(None)
+
+    def _schema_of(self, columns: Sequence[str] | None) -> pa.Schema:
+        first = self.runs[0]
+        return next(self._opened([first.part], (), columns).run_batches(_one(first), columns)).schema
 
     # --- reading in the order of the input -------------------------------------------------------
 
@@ -210,7 +214,7 @@ class SealedRelease:
         """Arrow record batches in the order of the input; ``columns`` None gives all open ones."""
         for place, run in enumerate(self.runs):
             following = [coming.part for coming in self.runs[place + 1 : place + 1 + _AHEAD]]
-            yield from self._opened([run.part], following).run_batches(run, columns)
+            yield from self._opened([run.part], following, columns).run_batches(run, columns)
 
     def records(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The records as Python objects, as they were before they were sealed."""
@@ -235,8 +239,7 @@ class SealedRelease:
     def reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
         """A stream for whatever takes Arrow: ``duckdb.sql("select … from reader")``, pandas, a Parquet writer."""
         self.fields(columns)
-        schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
-        return pa.RecordBatchReader.from_batches(schema, self.batches(columns))
+        return pa.RecordBatchReader.from_batches(self._schema_of(columns), self.batches(columns))
 
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None) -> Any:  # noqa: A002 - pyarrow's word
         """A ``pyarrow.dataset.Scanner`` over the stream: projection reaches the files, the filter the records."""
@@ -302,7 +305,7 @@ class SealedRelease:
     def stretch(self, part: int, first: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         """The records of a part from ``first`` to its end, whether or not they belong to the release."""
         rows = self._files[part][0].rows
-        return self._opened([part]).run_batches(Run(part, first, rows - first), columns)
+        return self._opened([part], (), columns).run_batches(Run(part, first, rows - first), columns)
 
     def allow(self) -> None:
         """Raise ``ReadingStopped`` if there is no further reading; renews keys whose lease has ended."""
@@ -311,12 +314,12 @@ class SealedRelease:
 
     # --- keys and processes ----------------------------------------------------------------------
 
-    def _opened(self, parts: Sequence[int], following: Sequence[int] = ()) -> OpenedRelease:
+    def _opened(
+        self, parts: Sequence[int], following: Sequence[int] = (), columns: Sequence[str] | None = None
+    ) -> OpenedRelease:
         """The vault's release with keys in their lease, before ``parts`` are read."""
         self._in_this_process()
         keys = self._ring.current()
-        for part in (*parts, *following):
-            self._guard.start(self._files[part])
         for part in parts:
             for file in self._files[part]:
                 self._ring.note(file.file)
@@ -328,6 +331,7 @@ class SealedRelease:
                 checked[file.file] = check_key(keys.keys[file.file], file.aad, file.commitment, file.file)
             opened = OpenedRelease(self._folder, self.manifest, checked, self._groups, self._guard)
             self._state = (keys, opened)
+        self._state[1].ahead([*parts, *following], columns)
         return self._state[1]
 
     def _in_this_process(self) -> None:

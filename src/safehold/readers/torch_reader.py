@@ -139,8 +139,15 @@ class SealedTorch(_Base):  # type: ignore[misc]  # the base is torch's where the
 
     def state_dict(self, steps: int | None = None) -> dict[str, Any]:
         """Where training is, in under 1 KB of JSON. ``steps``: how many it has taken since this epoch was begun or
-        resumed; None: as many as this object has given out itself, which is right without worker processes.
+        resumed; None: as many as this object has given out itself, which is right without worker processes. One worker of
+        several knows its own steps alone, and is refused: raises ``InputInvalid`` (``readers.state_worker``).
         """
+        if steps is None and self._worker()[1] > 1:
+            raise InputInvalid(
+                "readers.state_worker",
+                "one worker of several does not know how many steps training has taken",
+                "take the state from SealedLoader, or in the training process from state_dict(steps)",
+            )
         taken = steps * self.plan.batch if steps is not None else self._taken
         position = min(self._position + taken * self._ranks, self.release.rows)
         state = _State(
@@ -222,7 +229,8 @@ class SealedLoader:
     """Batches of one rank through torch's ``DataLoader``.
 
     An iteration is one epoch, or what is left of it. ``state_dict`` may be called after any batch. A plan with
-    ``form="record"`` gives lists of records here. Options are handed to the ``DataLoader`` by ``options``.
+    ``form="record"`` gives lists of records here. Options are handed to the ``DataLoader`` by ``options``; with
+    ``in_order=False`` an iteration raises ``InputInvalid`` (``readers.in_order``).
     """
 
     def __init__(self, release: SealedRelease, plan: TorchPlan | None = None, workers: int = 0) -> None:
@@ -265,6 +273,12 @@ class SealedLoader:
     def _batches(self) -> Iterator[Any] | Sequence[Any]:
         if not self._workers:
             return iter(self.dataset)
+        if not self.options.get("in_order", True):  # a count of steps would not say which batches were taken
+            raise InputInvalid(
+                "readers.in_order",
+                "batches that come as workers finish them have no position to resume from",
+                "leave in_order at True",
+            )
         loader: Iterator[Any] = torch_data().DataLoader(
             _Guarded(self.dataset),
             batch_size=None,

@@ -35,6 +35,7 @@ __all__ = [
     "GrantRow",
     "HoldRow",
     "HostRow",
+    "RekeyedRow",
     "ReleaseRow",
     "active_holds",
     "erased_at",
@@ -42,12 +43,14 @@ __all__ = [
     "find_grant",
     "find_host",
     "find_party_key",
+    "find_rekeyed",
     "find_release",
     "list_adopted",
     "list_grants",
     "list_hosts",
     "list_releases",
     "read_inventories",
+    "readable_as",
     "release_stores",
     "request_used",
     "requests_used",
@@ -65,7 +68,10 @@ class HostRow(msgspec.Struct, frozen=True):
 
 
 class ReleaseRow(msgspec.Struct, frozen=True):
-    """A sealed release and the entry that says so (``idx``); ``retired``: the entry that ended it, or None."""
+    """A sealed release and the entry that says so (``idx``); ``retired``: the entry that ended it, or None.
+
+    ``rekeyed_as``: the version that holds the same records under new keys, or None.
+    """
 
     release: Digest
     dataset: DatasetId
@@ -78,11 +84,17 @@ class ReleaseRow(msgspec.Struct, frozen=True):
     idx: int
     t: int
     retired: int | None = None
+    rekeyed_as: int | None = None
 
     @property
     def name(self) -> str:
         """``PARTY/DATASET@VERSION``."""
         return f"{self.dataset}@{self.version}"
+
+    @property
+    def successor(self) -> str | None:
+        """The name of the release that holds the same records under new keys."""
+        return None if self.rekeyed_as is None else f"{self.dataset}@{self.rekeyed_as}"
 
 
 class GrantRow(msgspec.Struct, frozen=True):
@@ -171,13 +183,15 @@ def find_dataset_party(view: View, dataset: DatasetId) -> PartyId | None:
 
 _RELEASE_COLUMNS = (
     'release, dataset, version, party, "rows", size, parts, groups, idx, t,'
-    " (SELECT r.idx FROM retired AS r WHERE r.release = release.release) AS retired_idx"
+    " (SELECT r.idx FROM retired AS r WHERE r.release = release.release) AS retired_idx,"
+    " (SELECT n.version FROM rekeyed AS k JOIN release AS n ON n.release = k.release"
+    ' WHERE k."before" = release.release) AS rekeyed_as'
 )
 
 
 def _release(row: Sequence[Any]) -> ReleaseRow:
-    release, dataset, version, party, rows, size, parts, groups, idx, t, retired = row
-    return ReleaseRow(release, dataset, version, party, rows, size, parts, _names(groups), idx, t, retired)
+    release, dataset, version, party, rows, size, parts, groups, *rest = row
+    return ReleaseRow(release, dataset, version, party, rows, size, parts, _names(groups), *rest)
 
 
 def find_release(view: View, release: Digest) -> ReleaseRow | None:
@@ -207,6 +221,33 @@ def erased_at(view: View, release: Digest) -> int | None:
     """The entry that says that the keys of a release were destroyed, or None."""
     rows = view.rows("SELECT idx FROM erased WHERE release = ?", release)
     return int(rows[0][0]) if rows else None
+
+
+class RekeyedRow(msgspec.Struct, frozen=True):
+    """The entry that says that ``release`` holds the records of ``before`` under new keys."""
+
+    before: Digest
+    release: Digest
+    keys: int
+    reason: str
+    idx: int
+
+
+def find_rekeyed(view: View, before: Digest) -> RekeyedRow | None:
+    """What became of a release under new keys, or None."""
+    sql = 'SELECT "before", release, keys, reason, idx FROM rekeyed WHERE "before" = ?'
+    rows = view.rows(sql, before)
+    return RekeyedRow(*rows[0]) if rows else None
+
+
+def readable_as(view: View, release: Digest) -> Digest:
+    """``release``, or where its keys were destroyed the one that holds its records under new keys, if there is one."""
+    while erased_at(view, release) is not None:
+        known = find_rekeyed(view, release)
+        if known is None:
+            break
+        release = known.release
+    return release
 
 
 class AdoptedRow(msgspec.Struct, frozen=True):

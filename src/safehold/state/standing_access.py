@@ -27,12 +27,14 @@ __all__ = [
     "LeaseRow",
     "LeaseUse",
     "PolicyRow",
+    "ReadingRow",
     "find_lease",
     "find_member_key",
     "find_policy",
     "keys_released_since",
     "lease_broken",
     "list_leases",
+    "list_readings",
     "list_revocations",
     "read_approvals",
     "revoked_blocks",
@@ -75,6 +77,14 @@ class LeaseUse(msgspec.Struct, frozen=True):
     lease: LeaseRow
     releases: int
     last_idx: int | None
+
+
+class ReadingRow(msgspec.Struct, frozen=True):
+    """A host that may hold keys of a release in memory until ``until`` (µs UTC), by ``releases`` key releases."""
+
+    host: HostId
+    until: int
+    releases: int
 
 
 class Break(msgspec.Struct, frozen=True):
@@ -177,3 +187,11 @@ def find_policy(view: View) -> PolicyRow | None:
 def keys_released_since(view: View, host: HostId, since: int) -> int:
     """How many key releases a host had after ``since`` (µs UTC)."""
     return int(view.rows("SELECT count(*) FROM key_release WHERE host = ? AND t > ?", host, since)[0][0])
+
+
+def list_readings(view: View, release: Digest, now: int) -> tuple[ReadingRow, ...]:
+    """The hosts whose lease on keys of ``release`` has not ended at ``now`` (µs UTC), by name."""
+    sql = (
+        "SELECT host, max(until), count(*) FROM key_release WHERE release = ? AND until > ? GROUP BY host ORDER BY host"
+    )
+    return tuple(ReadingRow(*row) for row in view.rows(sql, release, now))

@@ -22,7 +22,7 @@ from safehold.state.tables_stores import STORE_TABLES
 
 __all__ = ["PROJECTION_VERSION", "TABLES", "Table"]
 
-PROJECTION_VERSION: Final = 12
+PROJECTION_VERSION: Final = 13
 
 
 TABLES: Final[tuple[Table, ...]] = (

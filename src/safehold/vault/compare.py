@@ -36,6 +36,9 @@ def same_bits(left: Any, right: Any) -> bool:
     kind = left.type
     if not kind.equals(right.type) or len(left) != len(right) or left.null_count != right.null_count:
         return False
+    if pa.types.is_dictionary(kind):
+        # Two dictionaries may number the same values differently.
+        return same_bits(left.cast(kind.value_type), right.cast(kind.value_type))
     if left.null_count and not left.is_valid().equals(right.is_valid()):
         return False
     if pa.types.is_floating(kind):

@@ -47,12 +47,17 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class CutRule(msgspec.Struct, frozen=True, kw_only=True):
-    """``rows``: about how many records a part gets; ``size``: bytes in memory that no part exceeds by much."""
+    """``rows``: about how many records a part gets; ``size``: bytes in memory that no part exceeds by much.
+
+    ``counts``: the records of each part, where they are known already; then nothing is looked for. Records beyond them are
+    cut by the rule.
+    """
 
     record_id: RecordId
     rows: int
     size: int
     key: bytes
+    counts: tuple[int, ...] = ()
 
 
 def cut(batches: Iterable[pa.RecordBatch], rule: CutRule) -> Iterator[Chunk]:
@@ -77,6 +82,7 @@ class _Cutter:
         self._held: list[pa.RecordBatch] = []
         self._rows = self._size = 0
         self._tag = self._new_tag()
+        self._part = 0
         self._deep: bool | None = None
 
     def _new_tag(self) -> Any:
@@ -98,6 +104,8 @@ class _Cutter:
 
     def _next_end(self, ends: list[int], start: int, weight: float) -> int | None:
         """Where the part that is being filled ends, counted in this batch; None or beyond it: not here."""
+        if self._part < len(self._rule.counts):
+            return start + max(1, self._rule.counts[self._part] - self._rows)
         fits = max(1, int((self._rule.size - self._size) / max(1.0, weight)))
         limit = start + min(self._most - self._rows, fits)
         least = start + self._least - self._rows
@@ -113,6 +121,7 @@ class _Cutter:
     def _chunk(self) -> Chunk:
         chunk = Chunk(tuple(self._held), self._rows, self._tag.hexdigest())
         self._held, self._rows, self._size, self._tag = [], 0, 0, self._new_tag()
+        self._part += 1
         return chunk
 
     def end(self) -> Iterator[Chunk]:

@@ -11,6 +11,8 @@ from threading import Semaphore, Thread
 from typing import Final
 
 from safehold.model.ids import Digest
+from safehold.vault.manifest import Tail
+from safehold.vault.pieces import PieceHasher
 
 __all__ = ["HashedFile"]
 
@@ -24,13 +26,17 @@ class HashedFile:
     """A new file that hashes what is written to it; what pyarrow asks of a Python file, and no more.
 
     The hash runs in a thread of its own: hashlib gives up the interpreter's lock, so it costs no time beside compression.
+    With ``pieces`` it can have a tail (``begin_tail``), and is hashed twice: whole, and in pieces.
     Raises ``OSError`` as the system does: whoever writes a part says what it means.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, pieces: bool = False) -> None:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=1 << 20)
         self._hasher = hashlib.sha256()
+        self._pieces = PieceHasher() if pieces else None
+        self._tail_hasher = hashlib.sha256()
+        self._tail_at: int | None = None
         self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
         self._room = Semaphore(_AHEAD)  # bounded: what waits is held in memory
         self._thread: Thread | None = None
@@ -47,11 +53,27 @@ class HashedFile:
         self._end_hash()
         return Digest("sha256:" + self._hasher.hexdigest())
 
+    @property
+    def tail(self) -> Tail | None:
+        """Of what was written from ``begin_tail`` on."""
+        self._end_hash()
+        if self._tail_at is None:
+            return None
+        return Tail(size=self.size - self._tail_at, sha256=Digest("sha256:" + self._tail_hasher.hexdigest()))
+
+    def begin_tail(self) -> None:
+        """Write the digests of the pieces so far: they and all that follows are the tail."""
+        self._end_hash()
+        if self._pieces is not None and self._tail_at is None:
+            digests = self._pieces.digests()
+            self._tail_at = self.size
+            self.write(digests)
+
     def write(self, data: bytes | memoryview) -> int:
         """Take all of ``data``."""
         held = bytes(data)  # who writes may use its buffer again once this returns
         if len(held) < _SMALL and self._thread is None:
-            self._hasher.update(held)
+            self._add(held)
         else:
             if self._thread is None:
                 self._thread = Thread(target=self._hash, daemon=True, name="part-hash")
@@ -61,9 +83,16 @@ class HashedFile:
         self.size += len(held)
         return self._file.write(held)
 
+    def _add(self, data: bytes) -> None:
+        self._hasher.update(data)
+        if self._tail_at is not None:
+            self._tail_hasher.update(data)
+        elif self._pieces is not None:
+            self._pieces.update(data)
+
     def _hash(self) -> None:
         while (data := self._waiting.get()) is not None:
-            self._hasher.update(data)
+            self._add(data)
             self._room.release()
 
     def _end_hash(self) -> None:

@@ -8,7 +8,7 @@ Reading is strict: one canonical form, no unknown field, every id parsed, every 
 could be a path. A predicate type from the future is named as such, not half understood.
 
 The manifest is public to whoever holds the release: it names columns, counts and input files, never values.
-A manifest of version 1 is read too (``manifest_v1``) and told by ``numbered``; none is written any more.
+Manifests of versions 1 and 2 are read too (``manifest_older``), version 1 told by ``numbered``; none is written any more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from safehold.model.ids import (
     sha256_digest,
 )
 from safehold.model.statements import SubjectCount
-from safehold.vault.manifest_v1 import PREDICATE_TYPE_V1, upgraded
+from safehold.vault.manifest_older import PREDICATE_TYPE_V1, PREDICATE_TYPE_V2, upgraded
 from safehold.vault.part_keys import aad_text
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Run",
     "Sidecar",
     "SourceFile",
+    "Tail",
     "TextStyle",
     "manifest_bytes",
     "parse_manifest",
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 MANIFEST_FILE: Final = "manifest.json"
-PREDICATE_TYPE: Final = "urn:safehold:release:v2"
+PREDICATE_TYPE: Final = "urn:safehold:release:v3"
 FILE_TYPE: Final = "file"
 """The type of the one column of a group whose part files are chunk containers and no tables (``chunks``)."""
 
@@ -74,6 +75,7 @@ MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 ROW_COLUMN: Final = "_safehold_row"
 """The hidden column of the part files of version 1: the record's place in the input, from 0."""
 
+_OLDER: Final = frozenset({PREDICATE_TYPE_V1, PREDICATE_TYPE_V2})
 _STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 _FILE_RE: Final = re.compile(r"[1-9][0-9]{0,8}-[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.(parquet|chunks)")
 _TAG_RE: Final = re.compile(r"[0-9a-f]{16}|")
@@ -142,12 +144,20 @@ class RecordId(_Strict, frozen=True, kw_only=True):
     column: str | None
 
 
+class Tail(_Strict, frozen=True, kw_only=True):
+    """The last ``size`` bytes of a part file and their SHA-256: digests of its pieces, and its footer (``pieces``)."""
+
+    size: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    sha256: Digest
+
+
 class PartFile(_Strict, frozen=True, kw_only=True):
     """One encrypted Parquet file: a part of one column group. ``sha256`` and ``size`` are of the ciphertext.
 
     ``sealed`` is the version in which the file was made; a later release that holds the same records names the same
     file. ``tag`` tells the next sealing, which knows the dataset's secret, where to look for them; it may be empty.
-    ``rows_root`` is the root of the digests of its records (``rows``), or null where none were made.
+    ``rows_root`` is the root of the digests of its records (``rows``), or null where none were made. ``tail``: what lets
+    some columns be checked alone; null in chunk containers, and in files that were sealed before version 3.
     """
 
     sealed: Annotated[int, Meta(ge=1, le=999_999_999)]
@@ -161,6 +171,7 @@ class PartFile(_Strict, frozen=True, kw_only=True):
     aad: str
     tag: str
     rows_root: Digest | None
+    tail: Tail | None
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -294,14 +305,14 @@ def parse_manifest(body: bytes) -> Manifest:
     try:
         plain: Any = decode_canonical(body)
         kind = plain.get("predicateType") if isinstance(plain, dict) else None
-        if isinstance(kind, str) and kind not in (PREDICATE_TYPE, PREDICATE_TYPE_V1):
+        if isinstance(kind, str) and kind not in (PREDICATE_TYPE, *_OLDER):
             raise InputInvalid(
                 "vault.manifest_version",
                 f"this manifest is of a kind that is not known here: {kind[:80]!r}",
                 "open it with a newer Safehold",
             )
-        if kind == PREDICATE_TYPE_V1:
-            plain = plain | {"predicate": upgraded(plain.get("predicate"))}
+        if isinstance(kind, str) and kind in _OLDER:
+            plain = plain | {"predicate": upgraded(kind, plain.get("predicate"))}
         statement = msgspec.convert(plain, resolved(_Statement))
     except msgspec.ValidationError as error:
         raise _altered(str(error)) from error
@@ -365,6 +376,7 @@ def _check_ids(manifest: Manifest) -> None:
             parse_digest(part.sha256)
             parse_digest(part.commitment)
         _each(parse_digest, (part.rows_root for part in manifest.parts if part.rows_root is not None))
+        _each(parse_digest, (part.tail.sha256 for part in manifest.parts if part.tail is not None))
         _each(parse_digest, (sidecar.sha256 for sidecar in manifest.sidecars))
     except InputInvalid as error:
         raise _altered(error.message) from error
@@ -430,6 +442,8 @@ def _check_parts(manifest: Manifest, *, first: bool) -> None:
             raise _altered(f"{part.file} is of a later version, or its tag is none")
         if part.aad != aad_text(manifest.party, manifest.dataset, part.sealed, part.part, part.group):
             raise _altered(f"{part.file} is bound to another place")
+        if part.tail is not None and (part.tail.size > part.size or part.group in chunked):
+            raise _altered(f"{part.file} cannot have such a tail")
     rows = _rows_of(manifest)
     if any(rows[part.part] != part.rows for part in manifest.parts):
         raise _altered("the files of a part differ in rows")

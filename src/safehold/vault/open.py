@@ -2,7 +2,8 @@
 
 What can be checked at once is checked before the first record: the manifest is the one that the ledger names, every
 key is the one committed to, every file is there and has its size. The SHA-256 of a part is computed in another thread
-while Arrow decrypts it, and no record leaves the part before it fits. GCM authenticates each page under its key and the
+while Arrow decrypts it, and no record leaves the part before it fits; of one that is read in some columns, that of the pieces
+that they lie in (``pieces``). GCM authenticates each page under its key and the
 AAD of its place. Only the column groups asked for are touched; their columns come in the order of the input.
 
 Keys stay in memory and go to no file. Arrow never asks anyone for a key.
@@ -10,7 +11,7 @@ Keys stay in memory and go to no file. Arrow never asks anyone for a key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ from safehold.vault.maps import with_maps
 from safehold.vault.merge import join_groups, merge_parts, side_by_side
 from safehold.vault.parquet_form import open_part
 from safehold.vault.part_keys import check_key
+from safehold.vault.pieces import Asked, PartColumns
 from safehold.vault.verify import PartGuard, PartPlaces, Release, check_size, expect_release, load_release
 
 __all__ = ["OpenedRelease", "needed_files", "open_loaded", "open_release"]
@@ -91,21 +93,31 @@ class OpenedRelease:
             return
         order = self.manifest.sequence()
         for place, run in enumerate(order):
-            if self._guard is not None:  # the next two parts are hashed while this one is read
-                for coming in order[place : place + 3]:
-                    self._guard.start(self._files[coming.part])
+            # The next two parts are hashed while this one is read.
+            self.ahead([coming.part for coming in order[place : place + 3]], columns)
             yield from self.run_batches(run, columns)
+
+    def ahead(self, parts: Iterable[int], columns: Sequence[str] | None = None) -> None:
+        """Begin to check, and from a store to fetch, what a read of these parts needs. Raises as ``run_batches``."""
+        if self._guard is not None:
+            wanted = self._wanted(columns)
+            for part in parts:
+                self._guard.start([self._asked(file, wanted) for file in self._files[part] if self._of(file, wanted)])
 
     def run_batches(self, run: Run, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The records of one run of ``manifest.sequence()``, or of any stretch of one part; raises as ``batches``."""
         wanted = self._wanted(columns)
         files = [file for file in self._files[run.part] if self._of(file, wanted)]
         with ExitStack() as stack:
-            readers = [self._stretch(file, run, self._of(file, wanted), stack) for file in files]
+            asked = [self._asked(file, wanted) for file in files]
+            readers = [
+                self._stretch(one, file, run, self._of(file, wanted), stack)
+                for one, file in zip(asked, files, strict=True)
+            ]
             done = 0
             for batch in side_by_side(readers, run.part):
                 if self._guard is not None and not done:
-                    self._guard.wait(files)
+                    self._guard.wait(asked)
                 done += batch.num_rows
                 yield self._restored(batch, wanted)
         if done != run.rows:
@@ -144,13 +156,23 @@ class OpenedRelease:
         columns = next(group.columns for group in self.groups if group.name == file.group)
         return [field.name for field in wanted if field.name in columns]
 
+    def _asked(self, file: PartFile, wanted: Sequence[Field]) -> Asked:
+        """The whole file, or its wanted columns where they can be checked alone."""
+        names = self._of(file, wanted)
+        columns = next(group.columns for group in self.groups if group.name == file.group)
+        if file.tail is None or len(names) == len(columns):
+            return file
+        return PartColumns(file, tuple(names), self._keys[file.file])
+
     def _restored(self, batch: pa.RecordBatch, wanted: Sequence[Field]) -> pa.RecordBatch:
         if batch.schema.names != [field.name for field in wanted]:
             batch = batch.select([field.name for field in wanted])
         return with_maps(batch, wanted)
 
-    def _stretch(self, part: PartFile, run: Run, columns: list[str], stack: ExitStack) -> Iterator[pa.RecordBatch]:
-        file = self._open(part, stack)
+    def _stretch(
+        self, asked: Asked, part: PartFile, run: Run, columns: list[str], stack: ExitStack
+    ) -> Iterator[pa.RecordBatch]:
+        file = self._open(part, stack, asked)
         self._check_schema(part, file.schema_arrow)
         groups: list[int] = []
         skip = first = 0
@@ -180,11 +202,11 @@ class OpenedRelease:
             for batch in merge_parts(parts, self.manifest.rows):
                 yield self._restored(batch, wanted)
 
-    def _place(self, part: PartFile) -> Path:
-        return self._folder / part.file if self._guard is None else self._guard.place(part)
+    def _place(self, part: PartFile, asked: Asked | None = None) -> Path:
+        return self._folder / part.file if self._guard is None else self._guard.place(part if asked is None else asked)
 
-    def _open(self, part: PartFile, stack: ExitStack) -> Any:
-        place = self._place(part)
+    def _open(self, part: PartFile, stack: ExitStack, asked: Asked | None = None) -> Any:
+        place = self._place(part, asked)
         try:
             return stack.enter_context(open_part(place, self._keys[part.file], part.aad))
         except (pa.ArrowException, OSError) as error:

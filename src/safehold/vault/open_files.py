@@ -22,7 +22,7 @@ from safehold.vault.disk import storage_failed, sync_folder
 from safehold.vault.open import OpenedRelease
 from safehold.vault.seal_files import CONTENT, NAMES, NAMES_SCHEMA
 
-__all__ = ["WrittenFiles", "checked_path", "file_rows", "write_files"]
+__all__ = ["ContentReader", "WrittenFiles", "checked_path", "file_rows", "write_files"]
 
 _MAX_NAME: Final = 255
 
@@ -87,7 +87,7 @@ class _Writer:
 
     def write(self) -> None:
         part = -1
-        with _Container(self._opened) as container:
+        with ContentReader(self._opened) as container:
             expected: tuple[str, int] | None = None
             for number, row in file_rows(self._opened):
                 if number != part:
@@ -103,7 +103,7 @@ class _Writer:
             if expected is not None:
                 raise _broken(expected[0])
 
-    def _piece(self, row: dict[str, Any], container: _Container) -> None:
+    def _piece(self, row: dict[str, Any], container: ContentReader) -> None:
         path = self._folder / checked_path(row["path"])
         first = row["at"] == 0
         if first:
@@ -119,7 +119,7 @@ class _Writer:
             file.flush()
             os.fsync(file.fileno())
 
-    def _copy(self, row: dict[str, Any], container: _Container, file: BinaryIO) -> None:
+    def _copy(self, row: dict[str, Any], container: ContentReader, file: BinaryIO) -> None:
         hasher = hashlib.sha256()
         for data in container.read(row["offset"], row["length"]):
             hasher.update(data)
@@ -131,7 +131,7 @@ class _Writer:
             raise _broken(row["path"])
 
 
-class _Container:
+class ContentReader:
     """The chunk container of one part at a time."""
 
     def __init__(self, opened: OpenedRelease) -> None:
@@ -147,6 +147,7 @@ class _Container:
         self._close()
 
     def use(self, number: int) -> None:
+        """Go on with part ``number``, checked. Raises as ``OpenedRelease.part_file``."""
         self._close()
         part = self._parts[number]
         path, key = self._opened.part_file(part)
@@ -156,6 +157,7 @@ class _Container:
         )
 
     def read(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Bytes of the container, decrypted. Raises ``VerificationFailed`` (``vault.file_pieces``, ``vault.part_altered``)."""
         if self._reader is None or offset + length > self._reader.size:
             raise VerificationFailed("vault.file_pieces", "a piece lies beyond its part", "ask the supplier")
         return self._reader.read(offset, length)

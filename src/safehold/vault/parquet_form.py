@@ -62,13 +62,13 @@ def part_writer(sink: Any, schema: pa.Schema, level: int, key: bytes, aad: str) 
     )
 
 
-def open_part(path: Path, key: bytes, aad: str) -> Any:
-    """A ``ParquetFile`` of one part file. A wrong key or AAD is an ``OSError`` here, before any record.
+def open_part(place: Path | pa.NativeFile, key: bytes, aad: str) -> Any:
+    """A ``ParquetFile`` of one part file, or of what ends as it does. A wrong key or AAD is an ``OSError`` here, before any record.
 
     The file is read, never mapped: a file that shrinks under a mapping kills the process.
     """
     return pq.ParquetFile(
-        pa.OSFile(str(path), "rb"),
+        pa.OSFile(str(place), "rb") if isinstance(place, Path) else place,
         decryption_properties=pe.create_decryption_properties(key, aad_prefix=aad.encode()),
         pre_buffer=False,
         buffer_size=_READ_BUFFER,

@@ -62,7 +62,7 @@ class _OpenFile:
         self.name = part_file_name(plan.version, part, group.name)
         self.key = new_part_key()
         self._aad = aad_text(plan.party, plan.dataset, plan.version, part, group.name)
-        self.sink = _HashingFile(folder / self.name)
+        self.sink = _HashingFile(folder / self.name, pieces=True)
         try:
             self._writer: Any = part_writer(
                 self.sink, part_schema(schema, group.columns), plan.level, self.key, self._aad
@@ -76,6 +76,8 @@ class _OpenFile:
 
     def end(self, plan: PartPlan, part: int, group: ColumnGroup, chunk: Chunk) -> PartFile:
         """All is written; durable it is after ``sink.finish``."""
+        # Between the last page and the footer: readers of Parquet find both by their places and look at nothing else.
+        self.sink.begin_tail()
         self._writer.close()
         root = None
         if plan.row_tree is not None:
@@ -92,6 +94,7 @@ class _OpenFile:
             aad=self._aad,
             tag=chunk.tag,
             rows_root=root,
+            tail=self.sink.tail,
         )
 
     def drop(self) -> None:

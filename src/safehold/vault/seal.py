@@ -77,8 +77,9 @@ class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
 class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to write it: zstd level, bytes in memory that a part should have, rows a row group.
 
-    ``part_rows`` fixes about how many records a part gets. ``cut_key`` (16-64 bytes) is the dataset's secret for
-    cutting; None draws a fresh one, and then the next release is cut anew. ``workers``: parts written at once.
+    ``part_rows`` fixes about how many records a part gets, ``part_counts`` how many each has, exactly. ``cut_key`` (16-64
+    bytes) is the dataset's secret for cutting; None draws a fresh one, and then the next release is cut anew. ``workers``:
+    parts written at once.
     ``parent``: what did not change since keeps its files and keys. ``wrap``: wraps keys for the journal, so that a
     killed run goes on where it was; that needs a ``cut_key`` too. ``row_tree``: the manifest gets the root of the digests
     of each file's records (``row_digests``), files that are kept included; None: it gets none but those of kept files.
@@ -88,6 +89,7 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     part_bytes: int = 64 * 1024 * 1024
     group_rows: int = 16_384
     part_rows: int | None = None
+    part_counts: tuple[int, ...] = ()
     cut_key: bytes | None = None
     workers: int = 1
     parent: Parent | None = None
@@ -105,6 +107,11 @@ class Prepared:
         self.keys = laid.keys
         self.fresh = laid.fresh
         self._work = work
+
+    @property
+    def staging(self) -> Path:
+        """Where the whole release lies until it is published: for whoever opens it once before that."""
+        return self._work.staging
 
     def publish(self) -> Path:
         """Step 6: give the folder its final name, durably, and return it.
@@ -325,6 +332,7 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequenc
         rows=options.part_rows or _parent_rows(options.parent) or max(1, int(options.part_bytes / weight)),
         size=options.part_bytes * 5 // 2,
         key=secrets.token_bytes(32) if options.cut_key is None else options.cut_key,
+        counts=options.part_counts,
     )
     return PartPlan(
         party=party_of(spec.dataset),

@@ -334,6 +334,7 @@ class FileSeal:
         try:
             writer = part_writer(sink.file, NAMES_SCHEMA, _LEVEL, sink.key, sink.aad)
             writer.write_table(pa.Table.from_arrays(columns, schema=NAMES_SCHEMA))
+            sink.file.begin_tail()
             writer.close()
         except OSError as error:
             sink.file.drop()
@@ -398,7 +399,7 @@ class _PartSink:
         self.aad = aad_text(party_of(spec.dataset), spec.dataset, spec.version, number, group)
         try:
             (folder / self.name).unlink(missing_ok=True)  # the lock is ours: its writer died
-            self.file = HashedFile(folder / self.name)
+            self.file = HashedFile(folder / self.name, pieces=not chunked)
         except OSError as error:
             raise storage_failed(error, str(folder / self.name)) from error
 
@@ -420,6 +421,7 @@ class _PartSink:
             aad=self.aad,
             tag="",
             rows_root=None,
+            tail=self.file.tail,
         )
         return made, self.key
 

@@ -52,7 +52,7 @@ def open_source(path: Path, form: SourceFormat | None = None, *, line_limit: int
         raise InputInvalid(
             "vault.source_format",
             f"{path.name}: the format of this file is not clear from its name",
-            f"name it one of {', '.join(sorted(_SUFFIXES))}, or give the format",
+            f"name it one of {', '.join(sorted(_SUFFIXES))}, or say which: --format FORMAT",
         )
     file = InputFile(path)
     if chosen == "jsonl":

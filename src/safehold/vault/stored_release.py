@@ -22,6 +22,7 @@ A fetched release is an ordinary release folder, with every part's size and SHA-
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ from safehold.vault.manifest import (
     parse_manifest,
     release_digest,
 )
+from safehold.vault.pieces import PartColumns, checked_ranges
 from safehold.vault.store import Store, StoredObject
 from safehold.vault.verify import load_release
 
@@ -52,6 +54,7 @@ __all__ = [
     "VerifiedStored",
     "countersign_stored",
     "expect_stored",
+    "fetch_columns",
     "fetch_part",
     "fetch_release",
     "find_orphans",
@@ -288,6 +291,29 @@ def fetch_part(release: StoredRelease, part: PartFile, folder: Path) -> Path:
     return folder / part.file
 
 
+def fetch_columns(release: StoredRelease, asked: PartColumns, folder: Path) -> Path:
+    """Copy what holds some columns of a part into a new file of the part's size, with holes for the rest; each piece is checked.
+
+    Raises as ``fetch_release``.
+    """
+    part = _stored(asked.part)
+    # A name of its own: a file with holes never passes for the part.
+    path = folder / f"{part.file}.{os.urandom(6).hex()}.columns"
+
+    def read_at(start: int, length: int) -> bytes:
+        try:
+            return release.store.read_range(part.name, start, length)
+        except NotFound as error:
+            raise _part_missing(release, part) from error
+
+    with new_file(path) as file:
+        file.truncate(part.size)
+        for start, data in checked_ranges(read_at, asked, _WINDOW):
+            file.seek(start)
+            file.write(data)
+    return path
+
+
 def put_part(store: Store, path: Path, part: PartFile) -> None:
     """Put one finished part file into the store; raises as ``publish_folder``."""
     name = _stored(part).name
@@ -339,9 +365,7 @@ def _read_part(release: StoredRelease, part: _Stored, target: BinaryIO | None) -
                 target.write(data)
             size += len(data)
     except NotFound as error:
-        raise VerificationFailed(
-            "vault.part_missing", f"the part {part.file} is missing in {release.location}", "ask who keeps the store"
-        ) from error
+        raise _part_missing(release, part) from error
     if size < part.size:
         raise VerificationFailed(
             "vault.part_truncated",
@@ -354,6 +378,12 @@ def _read_part(release: StoredRelease, part: _Stored, target: BinaryIO | None) -
             f"the part {part.file} is not the one that was sealed: its bytes are others",
             "ask who keeps the store",
         )
+
+
+def _part_missing(release: StoredRelease, part: _Stored) -> VerificationFailed:
+    return VerificationFailed(
+        "vault.part_missing", f"the part {part.file} is missing in {release.location}", "ask who keeps the store"
+    )
 
 
 def countersign_stored(store: Store, version: str, signer: Signer) -> StoredRelease:

@@ -35,12 +35,14 @@ from safehold.vault.manifest import (
     parse_manifest,
     release_digest,
 )
+from safehold.vault.pieces import PIECE, Asked, PartColumns, checked_ranges, whole_part
 
 __all__ = [
     "PartGuard",
     "PartPlaces",
     "Release",
     "VerifiedRelease",
+    "check_columns",
     "check_part",
     "check_sidecar",
     "check_size",
@@ -175,6 +177,24 @@ def check_part(folder: Path, part: PartFile) -> Path:
     return path
 
 
+def check_columns(folder: Path, asked: PartColumns) -> Path:
+    """Return the path of the part file if every byte that its columns lie in is the one that was sealed (``pieces``).
+
+    Raises as ``check_part``.
+    """
+    path = folder / asked.part.file
+    held = memoryview(bytearray(max(PIECE, 0 if asked.part.tail is None else asked.part.tail.size)))
+    with _opened(path, asked.part) as file:
+
+        def read_at(start: int, length: int) -> memoryview:
+            # Into the same memory each time: a new piece of it costs more than hashing what it holds.
+            return held[: os.preadv(file.fileno(), [held[:length]], start)]
+
+        for _ in checked_ranges(read_at, asked):
+            pass
+    return path
+
+
 def check_size(folder: Path, part: PartFile) -> PartFile:
     """Return ``part`` if it is a file of the manifest's size; raises as ``check_part``."""
     path = os.path.join(folder, part.file)  # a Path would cost more than the look itself, and parts are many
@@ -214,15 +234,18 @@ def _right_size(part: PartFile, found: os.stat_result) -> None:
 
 
 class PartPlaces(Protocol):
-    """Where the checked part files of a release are had from: its folder, or a store (``spool``)."""
+    """Where the checked part files of a release are had from: its folder, or a store (``spool``).
 
-    def start(self, parts: Iterable[PartFile]) -> None:
+    Whoever asks for some columns of a file may read these alone.
+    """
+
+    def start(self, parts: Iterable[Asked]) -> None:
         """These will be read soon: begin with what takes long."""
 
-    def wait(self, parts: Sequence[PartFile]) -> None:
+    def wait(self, parts: Sequence[Asked]) -> None:
         """Return once all of these are what the manifest says; raises as ``check_part``."""
 
-    def place(self, part: PartFile) -> Path:
+    def place(self, part: Asked) -> Path:
         """Where the file lies now, for opening at once; that it was checked is what ``wait`` says."""
 
 
@@ -235,23 +258,32 @@ class PartGuard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pool = ThreadPoolExecutor(1, "verify")
-        self._checks: dict[str, Future[Path]] = {}
+        self._checks: dict[tuple[str, tuple[str, ...] | None], Future[Path]] = {}
 
-    def start(self, parts: Iterable[PartFile]) -> None:
+    def start(self, parts: Iterable[Asked]) -> None:
         """Begin with these, in the background."""
         for part in parts:
-            if part.file not in self._checks:
-                self._checks[part.file] = self._pool.submit(check_part, self._folder, part)
+            self._begin(part)
 
-    def wait(self, parts: Sequence[PartFile]) -> None:
+    def _begin(self, asked: Asked) -> Future[Path]:
+        name = whole_part(asked).file
+        known = self._checks.get((name, None))
+        if known is None and isinstance(asked, PartColumns):
+            known = self._checks.get((name, asked.names))
+            if known is None:
+                known = self._checks[name, asked.names] = self._pool.submit(check_columns, self._folder, asked)
+        elif known is None:
+            known = self._checks[name, None] = self._pool.submit(check_part, self._folder, whole_part(asked))
+        return known
+
+    def wait(self, parts: Sequence[Asked]) -> None:
         """Return once all of these are what the manifest says; raises as ``check_part``."""
-        self.start(parts)
-        for part in parts:
-            self._checks[part.file].result()
+        for check in [self._begin(part) for part in parts]:
+            check.result()
 
-    def place(self, part: PartFile) -> Path:
+    def place(self, part: Asked) -> Path:
         """See ``PartPlaces``."""
-        return self._folder / part.file
+        return self._folder / whole_part(part).file
 
 
 def check_sidecar(folder: Path, sidecar: Sidecar) -> Path:

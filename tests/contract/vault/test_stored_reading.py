@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from safehold.model.errors import InputInvalid, StorageFailed, VerificationFailed
 from safehold.readers import OrderRule, ReadingStopped, ReadOptions, SealedRelease, open_release
 from safehold.readers.hf_reader import hf_dataset
 from safehold.readers.torch_reader import SealedLoader, TorchPlan
+from safehold.vault.seal import SealOptions
 from safehold.vault.spool import Spool
 from safehold.vault.store import Store
 from safehold.vault.store_s3 import StoreLimits
@@ -20,7 +24,7 @@ from safehold.vault.stored_release import StoredRelease, load_stored, publish_fo
 from tests.object_store_kit import access, fresh_store, server
 from tests.readers_kit import Clock, Keys, make_release, order_of
 from tests.store_proxy_kit import Asked, broken
-from tests.vault_kit import Sealed, outcome
+from tests.vault_kit import Sealed, outcome, seal, write_lines
 
 ROWS = 1000
 LIMITS = StoreLimits(retries=3, retry_seconds=20, read_seconds=2, request_seconds=20, first_pause=0.02)
@@ -226,3 +230,85 @@ def test_a_full_disk_under_the_spool_is_said(made, published, tmp_path, monkeypa
 def test_a_spool_is_made_where_it_is_wished_for(made, published, tmp_path):
     loaded = load_stored(published, "1")
     assert outcome(lambda: Spool(loaded, tmp_path / "no-such-folder"))[1].startswith("vault.")
+
+
+class _Counted:
+    """A store that counts the bytes that are read of parts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self.read = 0
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        data = self._store.read_range(name, start, length)
+        with self._lock:
+            self.read += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Sealed:
+    """Parts of some megabytes, so that they have more than one piece."""
+    home = tmp_path_factory.mktemp("wide")
+    rng = random.Random(4)
+    lines = [{"id": number, "text": rng.randbytes(400).hex(), "label": number % 7} for number in range(6000)]
+    return seal(write_lines(home / "in.jsonl", lines), home / "release", options=SealOptions(part_rows=3000))
+
+
+@pytest.fixture(params=["folder", "s3"])
+def stored_wide(request: pytest.FixtureRequest, tmp_path: Path, wide: Sealed) -> StoredRelease:
+    release = publish_folder(wide.folder, fresh_store(request.param, tmp_path), 0)
+    return msgspec.structs.replace(release, store=_Counted(release.store))
+
+
+def test_of_columns_the_pieces_come_that_hold_them_and_no_others(stored_wide, wide, tmp_path):
+    release, _ = _open(stored_wide, wide, tmp_path, groups=["data"])
+    with release:
+        assert release.to_table(["label"]).column("label").to_pylist() == [number % 7 for number in range(6000)]
+        first = stored_wide.store.read
+        assert first < wide.manifest.size * 0.5
+        assert len(_spooled(tmp_path)) == len(wide.manifest.parts)
+        assert sum(path.stat().st_blocks * 512 for path in _spooled(tmp_path)) < wide.manifest.size * 0.7
+        assert release.to_table(["label"]).num_rows == 6000
+        assert stored_wide.store.read == first  # what is at hand does not come again
+        assert release.to_table().num_rows == 6000
+        assert release.to_table(["id", "label"]).num_rows == 6000
+        assert stored_wide.store.read == first + wide.manifest.size  # whole parts hold every column
+
+
+def test_a_piece_that_was_changed_in_the_store_is_refused_where_it_is_needed(stored_wide, wide, tmp_path):
+    part = wide.manifest.parts[1]
+    name = "parts/" + part.sha256.removeprefix("sha256:")
+    data = bytearray((wide.folder / part.file).read_bytes())
+    data[-part.tail.size - 100] ^= 1  # the labels stand at the end, before the tail
+    data[300_000] ^= 1
+    stored_wide.store.delete(name)
+    stored_wide.store.create(name, bytes(data))
+    release, _ = _open(stored_wide, wide, tmp_path, groups=["data"])
+    with release:
+        batches = release.batches(["label"])
+        assert next(batches).num_rows
+        with pytest.raises(VerificationFailed) as caught:
+            list(batches)
+        assert (caught.value.code, part.file in caught.value.message) == ("vault.part_altered", True)
+    stored_wide.store.delete(name)
+    data[-part.tail.size - 100] ^= 1  # the other changed byte is of a text: not read, so not missed
+    stored_wide.store.create(name, bytes(data))
+    release, _ = _open(stored_wide, wide, tmp_path, groups=["data"])
+    with release:
+        assert release.to_table(["label"]).num_rows == 6000
+        with pytest.raises(VerificationFailed):
+            release.to_table()
+
+
+def test_a_worker_gets_columns_through_the_desk(stored_wide, wide, tmp_path):
+    release, _ = _open(stored_wide, wide, tmp_path, groups=["data"])
+    with release:
+        release.share_keys()
+        with pickle.loads(pickle.dumps(release)) as worker:
+            assert worker.to_table(["label"]).num_rows == 6000
+        assert stored_wide.store.read < wide.manifest.size * 0.6

@@ -11,6 +11,7 @@ from safehold.ledger.proof import verify_consistency, verify_inclusion
 from safehold.ledger.tree import (
     EMPTY_ROOT,
     Frontier,
+    InclusionProofs,
     checked_tile,
     consistency_proof,
     inclusion_proof,
@@ -128,6 +129,25 @@ def test_proofs_at_the_edges_of_awkward_sizes(size: int, trees: dict[int, Memory
         if old <= size:
             proof = consistency_proof(old, size, read)
             assert verify_consistency(old, big.roots[old], size, root, proof) == root
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 300, 511, 513, 700, 65_537])
+def test_many_proofs_of_one_tree_are_those_made_singly(
+    size: int, big: MemoryTree, trees: dict[int, MemoryTree]
+) -> None:
+    tree = trees.get(size) or MemoryTree(_entry(index) for index in range(size))
+    reads: list[tuple[int, int, int]] = []
+
+    def counted(level: int, index: int, width: int) -> bytes:
+        reads.append((level, index, width))
+        return tree.read(level, index, width)
+
+    proofs = InclusionProofs(size, counted)
+    for index in sorted({0, 1, size // 3, size // 2, *range(max(0, size - 40), size)} & set(range(size))):
+        path = proofs.path(index)
+        assert path == inclusion_proof(index, size, tree.read)
+        assert verify_inclusion(_entry(index), index, size, path, big.roots[size]) == _entry(index)
+    assert len(reads) <= 40  # and not several for each of up to 44 proofs
 
 
 def test_a_copy_is_independent() -> None:

@@ -131,6 +131,19 @@ def test_a_state_of_something_else_is_refused(release, tmp_path):
         assert caught.value.code == "readers.state"
 
 
+def test_what_would_make_a_state_inexact_is_refused(release):
+    dataset = SealedTorch(release, TorchPlan(rule=RULE), lambda: (1, 2))
+    with pytest.raises(InputInvalid) as caught:
+        dataset.state_dict()
+    assert caught.value.code == "readers.state_worker"
+    assert dataset.state_dict(5)["position"] == 5
+    loader = SealedLoader(release, TorchPlan(rule=RULE), workers=2)
+    loader.options["in_order"] = False
+    with pytest.raises(InputInvalid) as caught:
+        next(iter(loader))
+    assert caught.value.code == "readers.in_order"
+
+
 def test_ranks_that_cannot_be_are_refused(release):
     for rank, ranks in ((4, 4), (-1, 2), (0, None)):
         with pytest.raises(InputInvalid) as caught:

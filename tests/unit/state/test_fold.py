@@ -36,6 +36,7 @@ HOME = {
     "evidence.recorded": "evidence", "credential.noted": "credential_note", "clock.noted": "clock_note",
     "notice.sent": "notice", "release.checked": "release_check",
     "release.retired": "retired", "release.erased": "erased",
+    "release.rekeyed": "rekeyed",
     "release.stored": "release_store", "dataset.adopted": "adopted", "adoption.sealed": "adopted",
     "adoption.removed": "adopted", "latent.recorded": "latent", "indicators.recorded": "indicator",
     "source.trusted": "advisory_source", "advisories.synced": "advisory_sync",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from safehold.ledger.log import Draft, Log
@@ -13,6 +14,7 @@ from safehold.model import statements as s
 from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import Subject
 from safehold.state import standing
+from safehold.state.standing_access import ReadingRow, list_readings
 from tests.ledger_kit import BY, CONTENTS, digest, hold, lift, one_of_each, open_log
 
 SAMPLES: dict[str, Any] = one_of_each()
@@ -145,3 +147,54 @@ def test_a_request_is_used_up_by_keys_and_by_late_refusals(log: Log, step: int, 
         assert standing.request_used(view, SAMPLES["key.released"].request)
         assert standing.request_used(view, refused) is used
         assert not standing.request_used(view, "q-" + "2" * 32)  # type: ignore[arg-type]  # a request id made by hand
+
+
+def _sealed(version: int) -> s.ReleaseSealed:
+    made: s.ReleaseSealed = SAMPLES["release.sealed"]
+    return msgspec.structs.replace(made, release=digest(f"r{version}"), version=version)
+
+
+def _rekeyed(before: int, after: int) -> s.ReleaseRekeyed:
+    return s.ReleaseRekeyed(t=1, by=BY, release=digest(f"r{after}"), before=digest(f"r{before}"), keys=2, reason="why")
+
+
+def _erased(version: int) -> s.ReleaseErased:
+    return s.ReleaseErased(t=1, by=BY, release=digest(f"r{version}"), keys=2, kept=0, shared=(), reason="why")
+
+
+def test_records_under_new_keys_are_found_from_the_old_release(log: Log) -> None:
+    log.append_statements(_sealed(11), _sealed(12), _sealed(13), _rekeyed(11, 12), _rekeyed(12, 13))
+    log.append_statements(_rekeyed(11, 13))  # the first word counts
+    with log.view() as view:
+        first, second, third = (standing.find_release(view, digest(f"r{version}")) for version in (11, 12, 13))
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        assert (first.rekeyed_as, first.successor) == (12, f"{DATASET}@12")
+        assert (second.rekeyed_as, third.rekeyed_as, third.successor) == (13, None, None)
+        known = standing.find_rekeyed(view, first.release)
+        assert known is not None
+        assert (known.release, known.keys, known.reason) == (second.release, 2, "why")
+        assert standing.find_rekeyed(view, third.release) is None
+        assert standing.readable_as(view, first.release) == first.release
+    log.append_statements(_erased(11), _erased(12))
+    with log.view() as view:
+        assert standing.readable_as(view, first.release) == third.release
+    log.append_statements(_erased(13))
+    with log.view() as view:
+        assert standing.readable_as(view, first.release) == third.release, "nothing has the keys: the last is told"
+
+
+def test_who_may_hold_keys_of_a_release(log: Log) -> None:
+    released: s.KeyReleased = SAMPLES["key.released"]
+    release = digest("read")
+    given = [
+        msgspec.structs.replace(released, release=release, host=host, until=until, request=f"q-{number}")  # type: ignore[arg-type]  # ids made by hand
+        for number, (host, until) in enumerate((("a/x", 10), ("a/x", 30), ("b/y", 20), ("b/z", 5)))
+    ]
+    log.append_statements(*given)
+    with log.view() as view:
+        assert list_readings(view, release, 10) == (ReadingRow("a/x", 30, 1), ReadingRow("b/y", 20, 1))  # type: ignore[arg-type]  # ids made by hand
+        assert list_readings(view, release, 4)[0].releases == 2
+        assert list_readings(view, release, 30) == ()
+        assert list_readings(view, digest("another"), 0) == ()

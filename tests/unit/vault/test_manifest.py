@@ -30,7 +30,7 @@ def test_it_is_an_in_toto_statement_of_its_parts(sealed: Sealed) -> None:
     body = manifest_bytes(sealed.manifest)
     plain = json.loads(body)
     assert plain["_type"] == "https://in-toto.io/Statement/v1"
-    assert plain["predicateType"] == "urn:safehold:release:v2"
+    assert plain["predicateType"] == "urn:safehold:release:v3"
     assert [s["name"] for s in plain["subject"]] == [p.file for p in sealed.manifest.parts]
     assert all(len(s["digest"]["sha256"]) == 64 for s in plain["subject"])
     assert release_digest(body) == sealed.release
@@ -124,7 +124,7 @@ def test_what_is_not_well_formed_is_refused(case: str, sealed: Sealed) -> None:
 
 def test_a_manifest_of_the_future_is_named_as_such(sealed: Sealed) -> None:
     plain = decode_canonical(manifest_bytes(sealed.manifest))
-    plain["predicateType"] = "urn:safehold:release:v3"
+    plain["predicateType"] = "urn:safehold:release:v4"
     plain["predicate"]["more"] = 1
     with pytest.raises(InputInvalid, match="manifest_version"):
         parse_manifest(canonical_bytes(plain))

@@ -43,6 +43,13 @@ def _open(version: int) -> OpenedRelease:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_its_part_files_have_no_tail_and_are_read_whole(version: int) -> None:
+    opened = _open(version)
+    assert all(part.tail is None for part in opened.manifest.parts)
+    assert sum(batch.num_rows for batch in opened.batches(["question"])) == opened.manifest.rows
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_it_verifies_and_opens(version: int, tmp_path: Path) -> None:
     release = Digest(FACTS[f"release-{version}"]["release"])
     supplier, lab = PublicKey.parse(FACTS["supplier"]), PublicKey.parse(FACTS["lab"])
