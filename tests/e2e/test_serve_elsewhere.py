@@ -196,6 +196,10 @@ def _kek_file(kind: str, folder: Path, through: str = "") -> tuple[Path, tuple[s
         url = through or url
         path.write_text(f'kind = "transit"\nurl = "{url}"\nkey = "{key}"\ntoken_file = "{folder}/token"\n')
         return path, ("--kms-port", url.rpartition(":")[2])
+    if kind == "aws":
+        server = kek_kit.kms_server()
+        path.write_text(f'kind = "aws"\nkey = "{server.kms.arn("served")}"\nendpoint = "{server.url}"\n')
+        return path, ("--kms-port", server.url.rpartition(":")[2])
     pytest.importorskip("pkcs11")
     key = f"served-{secrets.token_hex(4)}"
     module = kek_kit.token_with_key(key)
@@ -206,15 +210,38 @@ def _kek_file(kind: str, folder: Path, through: str = "") -> tuple[Path, tuple[s
     return path, ()
 
 
-@pytest.mark.parametrize("kind", ["transit", "pkcs11"])
-def test_keys_that_lie_elsewhere_are_served(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["transit", "pkcs11", "aws"])
+def test_keys_that_lie_elsewhere_are_served(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "aws":
+        kek_kit.kms_server().environment(monkeypatch)
     desk = ready_desk(tmp_path / "desk")
     file, options = _kek_file(kind, tmp_path)
     moved = desk.json("rekey", file)
     assert (moved["keys"], moved["left"]) == (1, 0)
     with running(desk, *options) as server:
         assert _opens(desk, server.url)
+        assert _ready(server.url)[0] == 200
     assert desk.json("fsck")["problems"] == []
+
+
+def test_a_served_home_reaches_aws_kms_by_the_port_that_it_was_given_alone_and_by_a_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kms = kek_kit.kms_server()
+    kms.environment(monkeypatch, by_role=True)
+    desk = ready_desk(tmp_path / "desk")
+    file, options = _kek_file("aws", tmp_path)
+    desk("rekey", file)
+    with running(desk) as server:
+        assert "--kms-port" in _until_ready(server.url, 503, "vault.kek_unreachable", "vault.kek_denied")
+        assert desk.error(*_open(desk, server.url), code=3)["code"] == "broker.keys_unavailable"
+    with running(desk, *options) as server:
+        assert _opens(desk, server.url)
+        assert kms.askers[-1] == kek_kit.ROLE_KEY_ID
+        monkeypatch.setattr(kms.kms, "refuse", "ThrottlingException")
+        _until_ready(server.url, 503, "vault.kek_failed")
+        monkeypatch.setattr(kms.kms, "refuse", None)
+        _until_ready(server.url, 200, "")
 
 
 def test_a_key_server_that_fails_is_a_refusal_that_says_so_and_nothing_must_be_started_anew(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@
     mount = "transit"                      key = "part keys"
     token_file = "/run/secrets/token"      pin_file = "/run/secrets/pin"
 
+    kind = "aws"
+    key = "arn:aws:kms:eu-central-1:111122223333:key/…"
+
 **Moving** (``rekey``) needs no standstill: the new key is named first, and from then on wraps what is new; then the keys of one
 release after another are unwrapped by the old one and wrapped by the new one, each release in one transaction of the key store
 and with an entry. Whoever reads meanwhile asks each key for its own wrapping key. After a crash the same command goes on
@@ -21,7 +24,7 @@ import secrets
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -32,6 +35,7 @@ from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFaile
 from safehold.model.ids import KeyId
 from safehold.model.statements_access import KeysRewrapped
 from safehold.vault.kek import Kek, PassphraseKek
+from safehold.vault.kek_aws import AwsAddress, open_aws_kek
 from safehold.vault.kek_pkcs11 import Pkcs11Address, Pkcs11Kek
 from safehold.vault.kek_transit import TransitAddress, TransitKek
 from safehold.vault.keystore import KeyStore
@@ -60,6 +64,16 @@ class _Pkcs11(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     token: str
     key: str
     pin_file: str
+
+
+class _Aws(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["aws"]
+    key: str
+    region: str | None = None
+    endpoint: str | None = None
+
+
+_FORMS: Final[dict[str, Any]] = {"transit": _Transit, "pkcs11": _Pkcs11, "aws": _Aws}
 
 
 class HomeKeks:
@@ -97,11 +111,8 @@ def _open(path: Path) -> Kek:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES)
         plain = tomllib.loads(data.decode())
-        settings: _Transit | _Pkcs11 = (
-            msgspec.convert(plain, resolved(_Transit))
-            if plain.get("kind") == "transit"
-            else msgspec.convert(plain, resolved(_Pkcs11))
-        )
+        form = _FORMS.get(str(plain.get("kind")), _Transit)
+        settings: _Transit | _Pkcs11 | _Aws = msgspec.convert(plain, type=resolved(form))
     except OSError as error:
         raise NotFound("app.kek_file", f"{path} cannot be read: {error.strerror}", "name another file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
@@ -111,6 +122,8 @@ def _open(path: Path) -> Kek:
     if isinstance(settings, _Transit):
         address = TransitAddress(url=settings.url, key=settings.key, mount=settings.mount, ca_file=settings.ca_file)
         return TransitKek(address, lambda: _secret(settings.token_file))
+    if isinstance(settings, _Aws):
+        return open_aws_kek(AwsAddress(key=settings.key, region=settings.region, endpoint=settings.endpoint))
     place = Pkcs11Address(module=settings.module, token=settings.token, key=settings.key)
     return Pkcs11Kek(place, lambda: _secret(settings.pin_file))
 

@@ -22,7 +22,7 @@ from safehold.model.ids import GrantId, KeyId
 from safehold.model.statements import KeyRefused, Statement
 from safehold.state.standing import HostRow
 
-__all__ = ["Attempt", "guarded", "refusal"]
+__all__ = ["Attempt", "guarded", "not_recorded", "refusal"]
 
 _AGAIN: Final = "ask again; if it stays, show this entry to whoever runs the broker"
 
@@ -128,6 +128,17 @@ def refusal(attempt: Attempt, denial: Denial, now: int, by: KeyId) -> Statement:
         reason=_plain(denial.message),
         hint=_plain(denial.hint),
     )
+
+
+def not_recorded(error: Exception) -> StorageFailed:
+    """What is told whose refusal could not be recorded: no key leaves, and no entry says so."""
+    failed = StorageFailed(
+        "broker.not_recorded",
+        "the request was refused, and its refusal could not be recorded",
+        "show this to whoever runs the broker",
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final, Protocol, TypeVar
 
-from safehold.broker.attempt import Attempt, guarded, refusal
+from safehold.broker.attempt import Attempt, guarded, not_recorded, refusal
 from safehold.broker.deciding import Moment, decide_attempt, lease_end
 from safehold.broker.grants import VerifiedGrant, verify_grant
 from safehold.broker.leases import LeaseProof, Leases, Session
@@ -351,8 +351,12 @@ class Broker:
             self._leases.drop(attempt.session.lease)
 
     def _unwrap_and_seal(self, attempts: Sequence[Attempt]) -> None:
-        """Steps 9 and 10. Unwrapped keys live for this call alone, and those of one file are unwrapped once in it."""
+        """Steps 9 and 10. Unwrapped keys live for this call alone, and those of one file are unwrapped once in it.
+
+        Where keys cannot be had, the others of this call are told the same: each would wait as long for a service that hangs.
+        """
         opened: dict[tuple[Digest, tuple[GroupName, ...]], Mapping[str, bytes]] = {}
+        away: StorageFailed | None = None
         for attempt in attempts:
             with guarded(attempt):
                 attempt.step = 9
@@ -364,8 +368,14 @@ class Broker:
                     attempt.sealed = self._seal_session(attempt, request, statement)
                 elif isinstance(statement, KeyReleased):
                     place = (statement.release, statement.groups)
+                    if place not in opened and away is not None:
+                        raise away
                     if place not in opened:
-                        opened[place] = self._unwrap(statement)
+                        try:
+                            opened[place] = self._unwrap(statement)
+                        except StorageFailed as error:
+                            away = error
+                            raise
                     attempt.step = 10
                     attempt.sealed = _seal(attempt, request, opened[place])
 
@@ -433,23 +443,13 @@ class Broker:
                 attempt.failure = error
         except Exception as error:  # noqa: BLE001 - refuses: nothing leaves, and the caller learns that nothing was recorded
             for attempt, _ in waiting:
-                attempt.failure = _not_recorded(error)
+                attempt.failure = not_recorded(error)
 
 
 def _deny_all(attempts: Sequence[Attempt], error: Exception) -> None:
     for attempt in attempts:
         with guarded(attempt):
             raise error
-
-
-def _not_recorded(error: Exception) -> StorageFailed:
-    failed = StorageFailed(
-        "broker.not_recorded",
-        "the request was refused, and its refusal could not be recorded",
-        "show this to whoever runs the broker",
-    )
-    failed.__cause__ = error
-    return failed
 
 
 def _seal(attempt: Attempt, request: KeyRequest, keys: Mapping[str, bytes]) -> bytes:  # 10

@@ -109,14 +109,15 @@ class TransitKek:
         path = f"/v1/{quote(self._address.mount)}/{act}/{quote(self._address.key, safe='')}"
         data = msgspec.json.encode(body)
         with self._lock:
-            for fresh in (False, True):
+            # A connection that is kept may have been closed there, or its token renewed: then once more on a new one.
+            for fresh in (True,) if self._connection is None else (False, True):
                 try:
                     status, answer = self._send(path, data, fresh=fresh)
                     if fresh or status != http.client.FORBIDDEN:
-                        break  # else the token may have been renewed since this connection read it: once more
+                        break
                 except (OSError, http.client.HTTPException) as error:
                     self._drop()
-                    if fresh:
+                    if fresh or isinstance(error, TimeoutError):  # who hangs once is not waited for twice
                         raise StorageFailed(
                             "vault.kek_unreachable",
                             f"the key server {self._host} cannot be reached: {error}",

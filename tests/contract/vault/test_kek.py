@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,20 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safehold.model.errors import InputInvalid, NotFound, StorageFailed, VerificationFailed
+from safehold.vault import kek_transit
 from safehold.vault.kek import Kek
-from safehold.vault.kek_aws import AwsKek
+from safehold.vault.kek_aws import AwsAddress, AwsKek, open_aws_kek
 from safehold.vault.kek_pkcs11 import Pkcs11Kek
 from safehold.vault.kek_transit import TransitAddress, TransitKek
-from tests.kek_kit import KINDS, RecordedKms, transit_kek, two_keks
+from tests.kek_kit import KINDS, KMS_KEY_ID, ROLE_KEY_ID, RecordedKms, kms_server, transit_kek, two_keks
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def keks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kek, Kek]]:
     """Two different keys of one kind."""
-    both = two_keks(request.param, tmp_path_factory.mktemp("kek"))
-    yield both
-    for kek in both:
-        getattr(kek, "close", lambda: None)()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "aws by boto3":
+            kms_server().environment(patch)
+        both = two_keks(request.param, tmp_path_factory.mktemp("kek"))
+        yield both
+        for kek in both:
+            getattr(kek, "close", lambda: None)()
 
 
 @settings(max_examples=30)
@@ -92,6 +98,18 @@ def test_a_transit_server_that_is_away_or_denies_is_a_failure_and_not_a_wrong_ke
     kek.close()
 
 
+def test_a_transit_server_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kek_transit, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(0.2)
+        kek = TransitKek(TransitAddress(url=f"http://127.0.0.1:{deaf.getsockname()[1]}", key="k"), lambda: "t")
+        with pytest.raises(StorageFailed, match="kek_unreachable"):
+            kek.wrap(b"k" * 32)
+        deaf.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            deaf.accept()
+
+
 def test_a_transit_connection_that_was_closed_is_made_anew() -> None:
     kek = transit_kek("again")
     wrapped = kek.wrap(b"k" * 32)
@@ -140,5 +158,83 @@ def test_aws_that_fails_or_answers_by_another_key() -> None:
     for act in (lambda: kek.unwrap(wrapped), lambda: kek.wrap(b"k" * 32)):
         with pytest.raises(StorageFailed, match="ThrottlingException"):
             act()
+    for key in ("alias/mine", "arn:aws:kms:eu-central-1:111122223333:alias/mine", client.arn("a/b"), client.arn("")):
+        with pytest.raises(InputInvalid, match="kek_address"):
+            AwsKek(client, key)
+    client.refuse = "AccessDeniedException"
+    with pytest.raises(StorageFailed, match="kek_denied"):
+        kek.unwrap(wrapped)
+    client.refuse = None
+    client.encrypt = lambda **_: {"CiphertextBlob": b"x" * 40, "KeyId": client.arn("b")}
+    with pytest.raises(StorageFailed, match="another key"):
+        kek.wrap(b"k" * 32)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"region": "us-east-1"},
+        {"endpoint": "http://kms.example"},
+        {"endpoint": "https://kms.example/path"},
+        {"endpoint": "https://user@kms.example"},
+        {"endpoint": "kms.example:443"},
+        {"key": "alias/mine"},
+    ],
+)
+def test_an_address_of_aws_is_a_keys_own_and_reached_in_safety(wrong: dict[str, str]) -> None:
     with pytest.raises(InputInvalid, match="kek_address"):
-        AwsKek(client, "alias/mine")
+        open_aws_kek(AwsAddress(**{"key": RecordedKms.arn("a")} | wrong))
+
+
+def test_aws_credentials_come_from_the_environment_or_a_role_and_from_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = kms_server()
+    server.environment(monkeypatch)
+    wrapped = server.kek("a").wrap(b"k" * 32)
+    assert server.askers[-1] == KMS_KEY_ID
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(StorageFailed, match="kek_denied"):
+        server.kek("a").unwrap(wrapped)
+    server.environment(monkeypatch, by_role=True)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    assert server.kek("a").unwrap(wrapped) == b"k" * 32
+    assert server.askers[-1] == ROLE_KEY_ID
+    # A file of whoever's home this is names working credentials and an endpoint: neither is looked at.
+    (tmp_path / "credentials").write_text(
+        "[default]\naws_access_key_id = AKIDOFATEST000000000\naws_secret_access_key = secret-of-a-test\n"
+    )
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://127.0.0.1:9\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:9")
+    assert server.kek("a").unwrap(wrapped) == b"k" * 32
+    server.role = None
+    with pytest.raises(StorageFailed, match="kek_denied"):
+        server.kek("a").unwrap(wrapped)
+    client = open_aws_kek(AwsAddress(key=RecordedKms.arn("a")))._client
+    assert client.meta.endpoint_url == "https://kms.eu-central-1.amazonaws.com"
+
+
+def test_aws_that_is_away_or_fails_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = kms_server()
+    server.environment(monkeypatch)
+    away = open_aws_kek(AwsAddress(key=RecordedKms.arn("a"), endpoint="http://127.0.0.1:9"))
+    with pytest.raises(StorageFailed, match="kek_unreachable"):
+        away.wrap(b"k" * 32)
+    kek = server.kek("a")
+    wrapped = kek.wrap(b"k" * 32)
+    monkeypatch.setattr(server, "status", 500)
+    with pytest.raises(StorageFailed, match="kek_failed"):
+        kek.unwrap(wrapped)
+    monkeypatch.setattr(server, "status", 0)
+    monkeypatch.setattr(server.kms, "answer_as", RecordedKms.arn("b"))
+    with pytest.raises(VerificationFailed, match="unwrap"):
+        kek.unwrap(wrapped)
+
+
+def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(NotFound, match="no_boto3"):
+        open_aws_kek(AwsAddress(key=RecordedKms.arn("a")))

@@ -14,7 +14,7 @@ from safehold.app.wiring import Home, HomeFactory
 from safehold.model.errors import SafeholdError, StorageFailed, VerificationFailed
 from safehold.model.ids import sha256_digest
 from safehold.model.statements_access import KeysRewrapped
-from tests.kek_kit import TOKEN, ask, transit_server
+from tests.kek_kit import TOKEN, RecordedKms, ask, kms_server, transit_server
 
 PASSPHRASE = "correct horse"
 RELEASES = [sha256_digest(bytes([number])) for number in range(3)]
@@ -121,6 +121,59 @@ def test_from_one_server_key_to_another_and_not_to_a_third_before_it_is_done(
     assert home.rekey(second, lambda: PASSPHRASE, quiet, dry_run=False).left == 0
     assert not (home.path / "kek-before.toml").exists()
     read(home, keys)
+
+
+def aws_settings(folder: Path, key: str, more: str = "") -> Path:
+    """A file that names a key of the stand-in for AWS KMS."""
+    server = kms_server()
+    path = folder / "aws.toml"
+    path.write_text(f'kind = "aws"\nkey = "{server.kms.arn(key)}"\nendpoint = "{server.url}"\n{more}')
+    return path
+
+
+def test_to_aws_kms_and_from_it(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, server = fill(home), kms_server()
+    server.environment(monkeypatch)
+    first = home.rekey(aws_settings(tmp_path, "first"), lambda: PASSPHRASE, quiet, dry_run=False)
+    assert (first.keys, first.releases, first.left) == (12, 3, 0)
+    assert first.kek.startswith("aws-")
+    assert "secret" not in (home.path / "kek.toml").read_text(), "credentials stand in no file of ours"
+    (home.path / "kek.json").unlink()
+    read(home, keys)
+    home.part_keys(lambda: PASSPHRASE).check()
+    second = aws_settings(tmp_path, "second", 'region = "eu-central-1"\n')
+    assert home.rekey(second, lambda: PASSPHRASE, quiet, dry_run=False).left == 0
+    read(home, keys)
+    away = settings(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(server.kms, "refuse", "AccessDeniedException")
+        with pytest.raises(StorageFailed, match="kek_denied"):
+            home.rekey(away, lambda: PASSPHRASE, quiet, dry_run=False)
+        with pytest.raises(StorageFailed, match="kek_denied"):
+            home.part_keys(lambda: PASSPHRASE).check()
+    last = home.rekey(away, lambda: PASSPHRASE, quiet, dry_run=False)
+    assert last.left == 0
+    monkeypatch.setattr(server, "status", 500)  # nothing is asked of it any more
+    read(home, keys)
+    assert {one.kek for one in told(home)} >= {first.kek, last.kek}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('kind = "aws"', "app.kek_form"),
+        ('kind = "aws"\nkey = "x"\nsecret = "x"', "app.kek_form"),
+        ('kind = "gcp"\nkey = "x"', "app.kek_form"),
+        ('kind = "aws"\nkey = "alias/x"', "vault.kek_address"),
+        ('kind = "aws"\nkey = "ARN"\nregion = "us-east-1"', "vault.kek_address"),
+        ('kind = "aws"\nkey = "ARN"\nendpoint = "http://kms.example"', "vault.kek_address"),
+    ],
+)
+def test_a_file_that_names_no_key_of_aws(home: Home, tmp_path: Path, text: str, code: str) -> None:
+    (tmp_path / "bad.toml").write_text(text.replace("ARN", RecordedKms.arn("x")))
+    with pytest.raises(SafeholdError) as caught:
+        home.rekey(tmp_path / "bad.toml", lambda: PASSPHRASE, quiet, dry_run=True)
+    assert caught.value.code == code
 
 
 def test_a_key_that_does_not_work_is_not_moved_to(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

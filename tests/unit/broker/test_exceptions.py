@@ -19,7 +19,7 @@ from safehold.broker.policy import Denial
 from safehold.broker.proof import sign_request
 from safehold.ledger.keys import PublicKey
 from safehold.ledger.log import Log
-from safehold.model.errors import Refused, SafeholdError, StorageFailed
+from safehold.model.errors import NotFound, Refused, SafeholdError, StorageFailed
 from safehold.model.statements import KeyRefused, KeyReleased
 from safehold.state import remembered
 from safehold.state.remembered import Remembered, Standing
@@ -260,6 +260,40 @@ def test_one_failure_among_many_requests_is_that_one_alone(world: World, monkeyp
     assert len(entries) == 17  # sixteen in one commit, and the refusal of the ninth after its release
     assert [isinstance(entry.statement, KeyRefused) for entry in entries] == [at in (4, 16) for at in range(17)]
     assert sum(isinstance(entry.statement, KeyReleased) for entry in entries) == 15
+
+
+def test_a_key_service_that_hangs_is_waited_for_once_in_a_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them asks for other files, and each would wait for its time to run out."""
+    away = StorageFailed("vault.kek_unreachable", "the key server bao.internal cannot be reached", "is it running?")
+    asks = []
+    for groups in (("question",), ("answer",), ("question", "answer")):
+        body = world.body(groups=groups)
+        asks.append((body, sign_request(body, decode_request(body), world.now // SECOND, world.host_keys[CI])))
+    waited = [0]
+
+    def hang(*_: Any) -> Any:
+        waited[0] += 1
+        raise away
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.part_keys, "unwrap", hang)
+        outcomes = world.broker.release_many(asks)
+    assert waited == [1]
+    assert [getattr(one, "code", "") for one in outcomes] == ["broker.keys_unavailable"] * 3
+    assert len(world.statements(KeyRefused)) == 3, "each refusal is an entry of its own"
+    assert "bao.internal" not in str([entry.body for entry in world.entries()])
+    is_open(world)
+
+
+@pytest.mark.parametrize("code", ["app.kek_secret", "vault.kek_missing", "app.kek_form"])
+def test_where_a_key_lies_is_told_to_nobody(world: World, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    error = NotFound(code, "the secret /run/secrets/token cannot be read", "check the file")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.part_keys, "unwrap", failing(world.part_keys.unwrap, error, times=1))
+        with world.refused(9, "broker.keys_unavailable") as seen:
+            world.ask()
+    assert "/run/secrets" not in seen[0].reason + seen[0].hint
+    is_open(world)
 
 
 def test_two_requests_with_one_id_in_one_call_are_answered_once(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_many_who_ask_cost_one_call_and_time_costs_another(watch: Watch) -> None
     watch.place.ask()
     watch.place.call("GET", "/healthz")
     assert watch.service.asked == 2, "requests cost none"
+
+
+def test_a_crowd_that_asks_is_one_question_to_the_vault(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = Readiness.now, [0]
+
+    def count(self: Readiness) -> Any:
+        asked[0] += 1
+        return now(self)
+
+    watch.until((200, ""))
+    monkeypatch.setattr(Readiness, "now", count)
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*[watch.place._call("GET", "/readyz", {}, b"", {}) for _ in range(300)])
+
+    assert {said.status for said in asyncio.run(crowd())} == {200}
+    assert asked[0] <= 2
 
 
 def test_a_service_that_is_away_is_told_with_what_to_do_and_found_again(watch: Watch) -> None:

@@ -60,7 +60,11 @@ def only_connect(ports: Collection[int]) -> None:
         connection, address = arguments[0], arguments[1]
         if connection.family == socket.AF_UNIX or (isinstance(address, tuple) and address[1] in allowed):
             return
-        raise Refused("serve.no_network", "this process does not reach out to the network")
+        raise Refused(
+            "serve.no_network",
+            "this process does not reach out to the network",
+            "where it needs a key service, allow its port: serve --kms-port",
+        )
 
     sys.addaudithook(hook)
 

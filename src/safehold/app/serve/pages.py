@@ -56,6 +56,7 @@ class Pages:
         self._document = openapi_document(version)
         self._tiles: OrderedDict[str, bytes] = OrderedDict()
         self._kept = 0
+        self._asking: asyncio.Task[tuple[Outcome, Ready | None]] | None = None
         self.draining = False
         serve: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "healthz": self._health,
@@ -101,6 +102,12 @@ class Pages:
         return _json({"status": "ready", "size": state.size})
 
     async def _ask_ready(self) -> tuple[Outcome, Ready | None]:
+        """How the vault is, asked once for all who want to know at the same time: a crowd that asks crowds nobody out."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._look())
+        return await asyncio.shield(self._asking)  # it goes on for the others when one of them goes away
+
+    async def _look(self) -> tuple[Outcome, Ready | None]:
         """How the vault is. While the keys are being looked at, it is asked again for a moment, and then that is told."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _LOOK_SECONDS
