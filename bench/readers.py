@@ -3,14 +3,14 @@
 Run: ``python bench/readers.py [torch hf workers] [--gb 1.0] [--rounds 5] [--seconds 200] [--no-cache]``. The plain files hold
 the same records in the same parts and row groups at the same zstd level. *The same loader*: our torch reader's own code
 reads both, so order, shuffle and batches cost both sides alike; for Hugging Face the peer is its own Parquet reader,
-streaming. *workers* is torch's real ``DataLoader`` with two processes, with the torch below ``.peers`` (python -m
-tools.torch_peer). Nothing is written while measuring but the cache: records as Arrow, encrypted under a key of the process.
-*First epoch* opens the release with an empty cache, reads, writes the cache and removes it; *later epochs* read it.
+streaming. *workers* is torch's real ``DataLoader`` with two processes, with the torch below ``.peers``, which is made on first
+use (tools/torch_peer.py). Nothing is written while measuring but the cache: records as Arrow, encrypted under a key of the
+process. *First epoch* opens the release with an empty cache, reads, writes the cache and removes it; *later epochs* read it.
 
 Rounds alternate, medians are compared, and the first round, which warms the allocator and the page cache, does not count.
-``--seconds`` bounds the whole: each comparison has its share, and after one that counts begins no round that would not fit. A
-ratio is the peer's time / ours: 1 is as fast, 2 is twice as fast. Python values cost ten times as much as Arrow and are read for a
-quarter of the records.
+``--seconds`` bounds the measuring: each comparison has its share of what is left, the cheap ones first, and after one that
+counts begins no round that would not fit; making the data takes half a minute more. A ratio is the peer's time / ours: 1 is
+as fast, 2 is twice as fast. Python values cost ten times as much as Arrow and are read for a quarter of the records.
 
 A fresh read checks the SHA-256 of each part in another thread; the wall clock hides that behind a second core, the
 processor's time does not. Later epochs of one reader check it no more. Whole reads beside age, restic and DVC are in
@@ -51,8 +51,6 @@ from safehold.vault.seal import Prepared, SealOptions, prepare
 ROOT = Path(__file__).resolve().parents[1]
 TORCH_IS_HERE = "SAFEHOLD_BENCH_TORCH"
 SUBJECTS = ("torch", "hf", "workers")
-SHARES = {"torch": 1 / 6, "hf": 1 / 6, "workers": 2 / 6}
-"""Of the seconds, for each comparison: two of the first two, and one that takes twice as long."""
 FRESH = 64
 """Megabytes of records that are made; they are repeated, farther apart than zstd looks back."""
 RULE = OrderRule(seed=1)
@@ -192,6 +190,7 @@ class Bench:
     def __init__(self, prepared: Prepared, home: Path, asked: argparse.Namespace) -> None:
         self.home = home
         self.asked = asked
+        self.end = time.monotonic() + asked.seconds
         self.prepared = prepared
         self.release = open_it(prepared, None)
         self.cached = open_it(prepared, home / "cache") if asked.cache else None
@@ -218,9 +217,13 @@ class Bench:
         return found
 
     def compare(self, title: str, ways: dict[str, Callable[[], int]], share: float) -> None:
-        """Run all ways in turn; print medians, and how many times as fast as the first of them each was."""
+        """Run all ways in turn; print medians, and how many times as fast as the first of them each was.
+
+        ``share`` of the time that is left is for this.
+        """
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        began, budget, counts = time.monotonic(), self.asked.seconds * share, set[int]()
+        began, counts = time.monotonic(), set[int]()
+        budget = (self.end - began) * share
         for number in range(self.asked.rounds + 1):
             spent = time.monotonic() - began
             if number > 1 and spent * (number + 1) / number > budget:
@@ -244,14 +247,18 @@ class Bench:
 
 def torch_readers(bench: Bench) -> None:
     """Our torch reader's own code over the plain files and ours, without worker processes."""
-    for form, batch, share in (("arrow", 256, 1.0), ("batch", 64, 0.25)):
+    for form, batch, share in (("batch", 64, 0.25), ("arrow", 256, 1.0)):
         plan = TorchPlan(rule=RULE, batch=batch, form=form)
 
         def read(source: Any, plan: TorchPlan = plan, share: float = share) -> Callable[[], int]:
             return partial(epoch, SealedTorch(source, plan), share)
 
         what = "Arrow batches of 256" if form == "arrow" else "lists of 64 Python records"
-        bench.compare(f"torch reader, shuffled, {what}", bench.ways(SAME, read(bench.plain), read), SHARES["torch"])
+        bench.compare(
+            f"torch reader, shuffled, {what}",
+            bench.ways(SAME, read(bench.plain), read),
+            1 / 4 if form == "batch" else 1 / 3,
+        )
 
 
 def hf_readers(bench: Bench) -> None:
@@ -263,14 +270,14 @@ def hf_readers(bench: Bench) -> None:
     datasets.disable_progress_bars()
     names = [str(path) for path in bench.files.values()]
     its = datasets.load_dataset("parquet", data_files=names, split="train", streaming=True, cache_dir=home)
-    for form, limit in (("arrow", bench.release.rows), (None, bench.release.rows // 4)):
+    for form, limit in ((None, bench.release.rows // 4), ("arrow", bench.release.rows)):
 
         def read(source: Any, form: str | None = form, limit: int = limit) -> Callable[[], int]:
             return partial(of_hf, hf_dataset(source), form, limit)
 
         ways = bench.ways("its own reader, plain Parquet", partial(of_hf, its, form, limit), read)
         what = "Arrow tables" if form else "Python values"
-        bench.compare(f"Hugging Face IterableDataset, {what}, batches of 1,000", ways, SHARES["hf"])
+        bench.compare(f"Hugging Face IterableDataset, {what}, batches of 1,000", ways, 1 / 6 if form is None else 1 / 5)
 
 
 def open_it(prepared: Prepared, cache: Path | None) -> SealedRelease:
@@ -300,11 +307,11 @@ def with_workers(bench: Bench) -> None:
         return one
 
     title = "torch DataLoader, two workers, Arrow batches of 256"
-    bench.compare(title, bench.ways(SAME, read(bench.plain), read), SHARES["workers"])
+    bench.compare(title, bench.ways(SAME, read(bench.plain), read), 1.0)
 
 
 def main() -> None:
-    """Measure what is named, or all; ``workers`` in a process that can import torch."""
+    """Measure what is named, or all, in a process that can import torch where there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], help="torch, hf, workers; all without")
     parser.add_argument("--gb", type=float, default=1.0, help="records in memory, in GB")
@@ -313,13 +320,12 @@ def main() -> None:
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
     asked = parser.parse_args()
     chosen = asked.subjects or list(SUBJECTS)
-    if TORCH_IS_HERE in os.environ:
-        measure(["workers"], asked)
-        return
-    if chosen != ["workers"]:
-        measure([one for one in chosen if one != "workers"], asked)
-    if "workers" in chosen:
-        start_with_torch()
+    if "workers" in chosen and TORCH_IS_HERE not in os.environ:
+        if started_with_torch():
+            return
+        chosen.remove("workers")
+    if chosen:
+        measure(chosen, asked)
 
 
 def measure(chosen: list[str], asked: argparse.Namespace) -> None:
@@ -337,29 +343,30 @@ def measure(chosen: list[str], asked: argparse.Namespace) -> None:
             flush=True,
         )
         del batches
-        for subject, compare in (("torch", torch_readers), ("hf", hf_readers), ("workers", with_workers)):
+        for subject, compare in (("hf", hf_readers), ("torch", torch_readers), ("workers", with_workers)):
             if subject in chosen:
                 compare(bench)
         bench.close()
 
 
-def start_with_torch() -> None:
-    """The comparison that needs torch, in a process that finds it below ``.peers``."""
+def started_with_torch() -> bool:
+    """Whether all of it was done in a process that finds torch below ``.peers``."""
     sys.path.append(str(ROOT))
     from tools import torch_peer  # the folder of tools is not on a script's path
 
+    torch_peer.main(["--wheel"])
     reason = torch_peer.works()
     if reason is not None:
         print(f"torch's DataLoader: not measured: {reason}")
-        return
+        return False
     known = torch_peer.environment()
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), known["TORCH_PEER"]])
-    arguments = [one for one in sys.argv[1:] if one not in SUBJECTS]
     subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, *arguments],
+        [sys.executable, "-W", "ignore", __file__, *sys.argv[1:]],
         env=os.environ | known | {"PYTHONPATH": path, TORCH_IS_HERE: "1"},
         check=True,
     )
+    return True
 
 
 if __name__ == "__main__":
