@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,3 +157,29 @@ def test_a_dataset_that_asks_for_the_members_signature_is_read_with_it(made: tup
     asked = ("--record", tmp_path / "mine.json", *by_member)
     assert desk.json(*_prove(desk, tmp_path / "proof.json", *asked))["place"] == 0
     assert desk.json("prove", "match", made[1], "quill-works/problems@2", *reads, *by_member)["records_in_release"]
+
+
+def test_releases_that_lie_in_a_store_alone_are_compared_and_proved(made: tuple[Desk, Path], tmp_path: Path) -> None:
+    desk, path = made[0].copy(tmp_path / "desk"), made[1]
+    store, reads = tmp_path / "store", ("--host", HOST, "--grant", desk.folder / "grant.json")
+    lines = path.read_text().splitlines()
+    (tmp_path / path.name).write_text("\n".join(lines[:-3]) + "\n")
+    columns = list(json.loads(lines[0]))
+    groups = f"first={columns[0]},rest={'+'.join(columns[1:])}"
+    seal = ("seal", tmp_path / path.name, "--dataset", "quill-works/problems", "--groups", groups)
+    desk(*seal, "--store", store, "--no-copy", "--row-digests")
+    compare = ("diff", "quill-works/problems@2", "quill-works/problems@3", *reads)
+    found = desk.json(*compare)
+    assert (found["removed"], found["added"], found["unchanged"]) == (3, 0, len(lines) - 3)
+    where = store / "quill-works" / "problems" / "3"
+    assert desk.json("diff", "quill-works/problems@2", where, *reads)["removed"] == 3
+    (tmp_path / "mine.json").write_text(lines[5])
+    proved = desk.json(*_prove(desk, tmp_path / "proof.json", "--record", tmp_path / "mine.json", version=3))
+    assert proved["place"] == 5
+    told = ("--verifier", desk.json("log", "checkpoint")["verifier"], "--digest", proved["digest"])
+    (tmp_path / "supplier.pub").write_text(_supplier_key(desk))
+    assert desk.json("verify", tmp_path / "proof.json", *told, "--signer", tmp_path / "supplier.pub")["record"]
+    matched = desk.json("prove", "match", path, "quill-works/problems@3", *reads)
+    assert matched["records_in_release"] == len({*lines[:-3]})
+    shutil.rmtree(store)
+    assert desk.error(*compare, code=6)["code"] == "vault.release_missing"

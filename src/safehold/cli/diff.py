@@ -6,7 +6,7 @@ import click
 
 from safehold.cli.context import session_of
 from safehold.cli.reading import Reader, ReadWish, reading_options
-from safehold.state.standing import find_rekeyed, resolve_release
+from safehold.state.standing import find_rekeyed
 from safehold.vault.diff import Difference, differ
 
 __all__ = ["command"]
@@ -28,19 +28,18 @@ def command(
     record_id: str | None,
     wish: ReadWish,
 ) -> None:
-    """Compare the releases OLD and NEW (PARTY/DATASET@VERSION). Both are opened with keys from the broker.
+    """Compare the releases OLD and NEW (PARTY/DATASET@VERSION, or where they lie in a store). Both are opened with keys from the broker.
 
     No value is shown: how many records, which columns, and where the first of them stand.
     """
     session = session_of(context)
-    with session.open_home() as home:
-        reader = Reader(home, session, wish)
+    with session.open_home() as home, Reader(home, session, wish) as reader:
+        named = [reader.find(name) for name in (old, new)]
         with home.log.view() as view:
-            rows = [resolve_release(view, name) for name in (old, new)]
-            known = find_rekeyed(view, rows[0].release)
-        before, after = (reader.open(row).opened for row in rows)
+            known = find_rekeyed(view, named[0].row.release)
+        before, after = (reader.open(one).opened for one in named)
         found = differ(before, after, record_id)
-    rekeyed = known.idx if known is not None and known.release == rows[1].release else None
+    rekeyed = known.idx if known is not None and known.release == named[1].row.release else None
     session.out.result(
         {
             "old": old,

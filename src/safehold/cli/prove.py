@@ -18,8 +18,6 @@ from safehold.cli.prove_match import command as match_command
 from safehold.cli.reading import Reader, ReadWish, reading_options
 from safehold.ledger.export import write_file
 from safehold.model.errors import Conflict, InputInvalid, NotFound, StorageFailed
-from safehold.state.standing import resolve_release
-from safehold.vault.verify import load_release
 
 __all__ = ["command"]
 
@@ -53,7 +51,7 @@ def _record(
     out: Path,
     wish: ReadWish,
 ) -> None:
-    """Prove that a record belongs to RELEASE (PARTY/DATASET@VERSION, sealed with --row-digests).
+    """Prove that a record belongs to RELEASE (PARTY/DATASET@VERSION or where it lies, sealed with --row-digests).
 
     The proof shows this record in the groups chosen, the signed manifest and the ledger's receipt, and nothing of any other
     record. Anyone checks it: safehold verify proof.json.
@@ -62,10 +60,9 @@ def _record(
     wanted = _wanted(record_file, where)
     if out.exists():
         raise Conflict("cli.out_exists", f"{out} is there already", "choose another --out")
-    with session.open_home() as home:
-        with home.log.view() as view:
-            row = resolve_release(view, release)
-        loaded = load_release(home.release_folder(row.dataset, row.version))
+    with session.open_home() as home, Reader(home, session, wish) as reader:
+        named = reader.find(release)
+        row, loaded = named.row, named.place
         if all(
             part.rows_root is None for part in loaded.manifest.parts
         ):  # before a key release is on record for nothing
@@ -74,7 +71,7 @@ def _record(
                 f"{row.name} holds no digests of its records",
                 "seal the next version with --row-digests: unchanged parts stay and get theirs",
             )
-        opening = Reader(home, session, wish).open(row)
+        opening = reader.open(named)
         found = find_record(opening.opened, wanted, progress_of(session.out, "looked at", loaded.manifest.rows))
         session.out.progress_done()
         data = make_proof(opening.opened, opening.keys.keys, loaded.envelope, found, home.log.receipt(row.idx))

@@ -16,9 +16,7 @@ from safehold.cli.output import progress_of
 from safehold.cli.reading import Reader, ReadWish, reading_options
 from safehold.ledger.export import write_file
 from safehold.model.errors import Conflict, StorageFailed
-from safehold.state.standing import resolve_release
 from safehold.vault.sources import open_source
-from safehold.vault.verify import load_release
 
 __all__ = ["command"]
 
@@ -51,13 +49,12 @@ def command(
     if out is not None and out.exists():
         raise Conflict("cli.out_exists", f"{out} is there already", "choose another --out")
     source = open_source(file)
-    with session.open_home() as home:
-        with home.log.view() as view:
-            row = resolve_release(view, release)
-        manifest = load_release(home.release_folder(row.dataset, row.version)).manifest
+    with session.open_home() as home, Reader(home, session, wish) as reader:
+        named = reader.find(release)
+        row, manifest = named.row, named.place.manifest
         # Before a key release is on record: a file that has nothing in common needs none.
         compared_columns(source, manifest, words(wish.groups) if wish.groups else row.groups)
-        opening = Reader(home, session, wish).open(row)
+        opening = reader.open(named)
         columns = compared_columns(source, manifest, [group.name for group in opening.opened.groups])
         found = FoundFile(source, columns)
         show = progress_of(session.out, "compared", manifest.rows)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import msgspec
@@ -16,13 +17,17 @@ from safehold.cli.context import Home, Session
 from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import HOST, MEMBER, words
+from safehold.cli.stores import named_release, recorded_copy
 from safehold.ledger.keys import SigningKey
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
 from safehold.readers.opening import Opening
 from safehold.state.standing import ReleaseRow, find_grant
+from safehold.vault.spool import Spool
+from safehold.vault.stored_release import StoredRelease, expect_stored
+from safehold.vault.verify import Release, expect_release, load_release
 
-__all__ = ["ReadWish", "Reader", "reading_options"]
+__all__ = ["Named", "ReadWish", "Reader", "reading_options"]
 
 _FILE = click.Path(path_type=Path)
 _OPTIONS = (
@@ -61,18 +66,46 @@ def reading_options(function: Callable[..., None]) -> Callable[..., None]:
     return with_wish
 
 
-class Reader(msgspec.Struct, frozen=True):
-    """Reads releases of this home as its ``wish`` says."""
+class Named(msgspec.Struct, frozen=True):
+    """A release as the ledger has it, and as it lies in the home's folder or in a store; nothing is opened."""
 
-    home: Home
-    session: Session
-    wish: ReadWish
+    row: ReleaseRow
+    place: Release | StoredRelease
 
-    def open(self, row: ReleaseRow) -> Opening:
-        """A release of this home with keys from the broker. Raises what ``open_with_broker`` raises."""
-        wish = self.wish
+
+class Reader:
+    """Reads releases as its ``wish`` says, wherever they lie. Use it in a ``with`` block: what came from a store goes then."""
+
+    def __init__(self, home: Home, session: Session, wish: ReadWish) -> None:
+        self._home = home
+        self._session = session
+        self._wish = wish
+        self._ending = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def find(self, text: str) -> Named:
+        """The release that ``text`` names, by name or by where it lies; no key is asked for.
+
+        Raises ``NotFound`` and as ``load_release`` and ``load_stored``.
+        """
+        row, stored = named_release(self._session, self._home, text)
+        folder = self._home.release_folder(row.dataset, row.version)
+        if stored is None and not folder.is_dir():
+            stored = recorded_copy(self._session, self._home, row.release)
+        if stored is not None:
+            return Named(row, expect_stored(stored, row.release))
+        return Named(row, expect_release(load_release(folder), row.release))
+
+    def open(self, named: Named) -> Opening:
+        """Open it with keys from the broker. Raises what ``open_with_broker`` raises."""
+        wish, row = self._wish, named.row
         file = read_grant_file(wish.grant)
-        with self.home.log.view() as view:
+        with self._home.log.view() as view:
             grant = find_grant(view, file.grant)
         covered = [group for group in row.groups if grant is None or group in grant.groups]
         chosen = words(wish.groups) if wish.groups else covered
@@ -84,8 +117,12 @@ class Reader(msgspec.Struct, frozen=True):
             member=wish.member,
             grant=file.token,
         )
-        broker = self.home.broker(self.session.read_passphrase)
-        folder = self.home.release_folder(row.dataset, row.version)
+        broker = self._home.broker(self._session.read_passphrase)
         by_member = SigningKey.load(wish.member_key) if wish.member_key else None
-        signer = Signers(host_signer(self.home, wish.host, wish.key), by_member)
-        return open_with_broker(folder, order, broker, signer, self.home.clock)
+        signer = Signers(host_signer(self._home, wish.host, wish.key), by_member)
+        return open_with_broker(self._place(named), order, broker, signer, self._home.clock)
+
+    def _place(self, named: Named) -> Path | Spool:
+        if isinstance(named.place, Release):
+            return named.place.folder
+        return self._ending.enter_context(closing(Spool(named.place)))
