@@ -377,7 +377,7 @@ def _options(manifest: Manifest, options: SealOptions, keys: FilesKeys) -> SealO
         options,
         level=int(level) if level.isdecimal() else options.level,
         part_rows=manifest.part_rows or None,
-        part_counts=whole_parts(manifest),
+        parts_as=whole_parts(manifest),
         parent=None,
         wrap=keys.parts.kek,
         row_tree=row_root if any(part.rows_root is not None for part in manifest.parts) else None,

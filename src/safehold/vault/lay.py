@@ -82,7 +82,8 @@ class Layout:
         self._reuse = reuse
         self._parent = parent
         self._journal = journal
-        self._next = reuse.next_part if reuse is not None else 0
+        self._next = reuse.next_part if reuse is not None else max(plan.numbers, default=-1) + 1
+        self._given = deque(plan.numbers)
         self._runs: list[Run] = []
         self._kept: dict[str, PartFile] = {}
         self._delta: _Delta | None = None
@@ -153,6 +154,8 @@ class Layout:
             self._seal(delta.number, delta.chunk(), self._plan.groups)
 
     def _number(self) -> int:
+        if self._given:
+            return self._given.popleft()
         self._next += 1
         return self._next - 1
 

@@ -34,7 +34,7 @@ _GROUP_BYTES: Final = 32 * 1024 * 1024
 class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How records become part files; ``cut`` tells where a part ends, ``workers`` how many are written at once.
 
-    ``row_tree``: makes the root of the digests of a file's records; None: none are made.
+    ``numbers``: of the first parts, in order; further ones are numbered on. ``row_tree``: makes the root of the digests of a file's records; None: none are made.
     """
 
     party: PartyId
@@ -45,6 +45,7 @@ class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     group_rows: int
     workers: int
+    numbers: tuple[int, ...] = ()
     row_tree: RowTree | None = None
 
 

@@ -2,8 +2,8 @@
 
 The records go from the old part files to new ones in memory, part by part. They come in the order of the release with the
 facts that the old manifest tells of them (columns with their rules, input files with their style), so that the new
-release gives back the same bytes. Where the old release's parts are whole, its part ends are kept, and with them the order
-of training that depends on them. Records that no run names belong to the release no more and do not go along.
+release gives back the same bytes. Where the old release's parts are whole, their numbers and ends are kept, and with them
+the order of training, which depends on nothing else of a release. Records that no run names belong to the release no more and do not go along.
 
 ``prove_resealed`` compares what came out, bit for bit, and holds that nothing is shared: no file, no key.
 """
@@ -18,7 +18,7 @@ import pyarrow as pa
 from safehold.model.errors import VerificationFailed
 from safehold.model.ids import Digest
 from safehold.vault.compare import same_bits
-from safehold.vault.manifest import Field, Manifest, SourceFile
+from safehold.vault.manifest import Field, Manifest, Run, SourceFile
 from safehold.vault.maps import without_maps, without_maps_schema
 from safehold.vault.open import OpenedRelease
 
@@ -66,15 +66,15 @@ class SealedSource:
         return self._opened.manifest.sources
 
 
-def whole_parts(manifest: Manifest) -> tuple[int, ...]:
-    """The records of each part in the order of the release, if every part belongs to it whole and once; else none."""
+def whole_parts(manifest: Manifest) -> tuple[Run, ...]:
+    """The parts in the order of the release, if every one belongs to it whole and once; else none."""
     if manifest.numbered:
         return ()
     rows = {part.part: part.rows for part in manifest.parts}
     order = manifest.sequence()
     if len(order) != len(rows) or any(run.rows != rows[run.part] for run in order):
         return ()
-    return tuple(run.rows for run in order)
+    return order
 
 
 def check_resealed(old: Manifest, new: Manifest, before: Digest) -> Manifest:

@@ -44,7 +44,7 @@ from safehold.vault.groups import plan_groups
 from safehold.vault.input_file import Source
 from safehold.vault.journal import Journal, KeyWrap
 from safehold.vault.lay import Laid, Layout
-from safehold.vault.manifest import MANIFEST_FILE, Manifest, RecordId, manifest_bytes, release_digest
+from safehold.vault.manifest import MANIFEST_FILE, Manifest, RecordId, Run, manifest_bytes, release_digest
 from safehold.vault.parts import PartPlan
 from safehold.vault.reuse import Parent, Reuse
 from safehold.vault.row_digests import RowTree
@@ -77,7 +77,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, kw_only=True):
 class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to write it: zstd level, bytes in memory that a part should have, rows a row group.
 
-    ``part_rows`` fixes about how many records a part gets, ``part_counts`` how many each has, exactly. ``cut_key`` (16-64
+    ``part_rows`` fixes about how many records a part gets, ``parts_as`` names whole parts: their numbers and records. ``cut_key`` (16-64
     bytes) is the dataset's secret for cutting; None draws a fresh one, and then the next release is cut anew. ``workers``:
     parts written at once.
     ``parent``: what did not change since keeps its files and keys. ``wrap``: wraps keys for the journal, so that a
@@ -89,7 +89,7 @@ class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
     part_bytes: int = 64 * 1024 * 1024
     group_rows: int = 16_384
     part_rows: int | None = None
-    part_counts: tuple[int, ...] = ()
+    parts_as: tuple[Run, ...] = ()
     cut_key: bytes | None = None
     workers: int = 1
     parent: Parent | None = None
@@ -332,7 +332,7 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequenc
         rows=options.part_rows or _parent_rows(options.parent) or max(1, int(options.part_bytes / weight)),
         size=options.part_bytes * 5 // 2,
         key=secrets.token_bytes(32) if options.cut_key is None else options.cut_key,
-        counts=options.part_counts,
+        counts=tuple(run.rows for run in options.parts_as),
     )
     return PartPlan(
         party=party_of(spec.dataset),
@@ -343,6 +343,7 @@ def _plan(source: Source, spec: ReleaseSpec, options: SealOptions, head: Sequenc
         level=options.level,
         group_rows=options.group_rows,
         workers=options.workers,
+        numbers=tuple(run.part for run in options.parts_as),
         row_tree=options.row_tree,
     )
 

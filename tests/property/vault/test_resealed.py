@@ -42,7 +42,7 @@ def test_the_same_records_and_nothing_shared(records: list[dict[str, Any]], opti
         old, _code = outcome(lambda: seal(write_lines(folder / "in.jsonl", records), folder / "r1", options=options))
         if old is None:
             return
-        chosen = msgspec.structs.replace(options, part_counts=whole_parts(old.manifest) if cut else ())
+        chosen = msgspec.structs.replace(options, parts_as=whole_parts(old.manifest) if cut else ())
         new = _again(old, folder / "r2", chosen)
         check_resealed(old.manifest, new.manifest, old.release)
         assert prove_resealed(old.open(), new.open()) == len(records)

@@ -16,6 +16,7 @@ import pytest
 
 from safehold.assembly.row_tree import row_root
 from safehold.model.errors import VerificationFailed
+from safehold.readers.order import EpochOrder, OrderRule
 from safehold.vault.compare import same_bits
 from safehold.vault.open import OpenedRelease
 from safehold.vault.output import write_jsonl
@@ -41,7 +42,7 @@ def reseal(old: Sealed, folder: Path, **changed: Any) -> Sealed:
         "purposes": manifest.purposes,
         "people": manifest.people,
     }
-    options = msgspec.structs.replace(OPTIONS, part_rows=manifest.part_rows or None, part_counts=whole_parts(manifest))
+    options = msgspec.structs.replace(OPTIONS, part_rows=manifest.part_rows or None, parts_as=whole_parts(manifest))
     options = msgspec.structs.replace(options, **changed)
     with prepare(SealedSource(old.open(), old.release), ReleaseSpec(**fields), SUPPLIER, folder, options) as prepared:
         prepared.publish()
@@ -94,6 +95,22 @@ def test_parts_end_where_they_ended_and_tags_are_what_they_were(first: Sealed, t
     # Even where another cutter would cut elsewhere: the counts are given.
     other = reseal(first, tmp_path / "r3", cut_key=b"o" * 32, part_rows=7)
     assert [part.rows for part in other.manifest.parts] == [part.rows for part in first.manifest.parts]
+
+
+def test_the_order_of_training_stays_where_parts_were_kept_and_others_left_out(first: Sealed, tmp_path: Path) -> None:
+    edited = [*RECORDS[:300], *RECORDS[500:], {**RECORDS[0], "id": "another"}]
+    path = write_lines(tmp_path / "in2.jsonl", edited)
+    options = msgspec.structs.replace(OPTIONS, part_rows=None, parent=first.parent(deltas=False))
+    second = seal(path, tmp_path / "r2", groups=GROUPS, record_id="id", options=options, version=2)
+    numbers = [run.part for run in second.manifest.sequence()]
+    assert numbers != list(range(len(numbers))), "numbers have gaps"
+    assert whole_parts(second.manifest)
+    new = proven(second, reseal(second, tmp_path / "r3"))
+    assert new.manifest.sequence() == second.manifest.sequence()
+    for epoch in (0, 1):
+        rule = OrderRule(seed=5, lanes=3, window=16)
+        orders = [EpochOrder(one.manifest.sequence(), rule, epoch) for one in (second, new)]
+        assert list(orders[0].pieces(0, orders[0].rows)) == list(orders[1].pieces(0, orders[1].rows))
 
 
 def test_the_next_release_still_finds_what_did_not_change(first: Sealed, tmp_path: Path) -> None:
