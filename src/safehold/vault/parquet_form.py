@@ -7,16 +7,16 @@ in which a changed byte of a page goes unseen. Arrow's ``CryptoFactory`` is not 
 files, keeps them after a revocation, and aborts the process on a refused column.
 
 pyarrow's direct-key calls are young; they stand in this module alone, and files written by it are kept as test vectors.
+It is loaded when a part file is written or read: the broker's process, which opens homes and no part file, goes without.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.parquet.encryption as pe
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["open_part", "part_schema", "part_writer", "unchanged_by_parquet"]
 
@@ -25,10 +25,15 @@ _READ_BUFFER: Final = 1 << 20
 
 def part_schema(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
     """The schema of the files of one column group."""
+    import pyarrow as pa
+
     return pa.schema([schema.field(schema.get_field_index(name)) for name in columns])
 
 
 def _empty_file(schema: pa.Schema) -> pa.Buffer:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     return sink.getvalue()
@@ -36,6 +41,9 @@ def _empty_file(schema: pa.Schema) -> pa.Buffer:
 
 def unchanged_by_parquet(schema: pa.Schema) -> str | None:
     """None if Parquet gives every column back with its type, else the name of the first that it does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     for field in schema:
         one = pa.schema([field]).remove_metadata()
         try:
@@ -49,6 +57,9 @@ def unchanged_by_parquet(schema: pa.Schema) -> str | None:
 
 def part_writer(sink: Any, schema: pa.Schema, level: int, key: bytes, aad: str) -> Any:
     """A ``ParquetWriter`` of one part file on an open file."""
+    import pyarrow.parquet as pq
+    import pyarrow.parquet.encryption as pe
+
     return pq.ParquetWriter(
         sink,
         schema,
@@ -67,6 +78,10 @@ def open_part(place: Path | pa.NativeFile, key: bytes, aad: str) -> Any:
 
     The file is read, never mapped: a file that shrinks under a mapping kills the process.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import pyarrow.parquet.encryption as pe
+
     return pq.ParquetFile(
         pa.OSFile(str(place), "rb") if isinstance(place, Path) else place,
         decryption_properties=pe.create_decryption_properties(key, aad_prefix=aad.encode()),

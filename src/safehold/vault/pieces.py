@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import pyarrow as pa
 
 from safehold.model.errors import VerificationFailed
 from safehold.vault.manifest import PartFile
 from safehold.vault.parquet_form import open_part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["PIECE", "Asked", "PartColumns", "PieceHasher", "checked_ranges", "whole_part"]
 
@@ -131,6 +133,8 @@ def _pieces_of(asked: PartColumns, tail: bytes, body: int) -> list[int]:
 
 def _column_ranges(asked: PartColumns, tail: bytes) -> Iterator[tuple[int, int]]:
     """Where the columns lie, as Arrow computes it before it reads them (``ComputeColumnChunkRange``)."""
+    import pyarrow as pa  # late: see `parquet_form`
+
     try:
         # Arrow finds the footer from the end; places in it count from the start of the file.
         file = open_part(pa.BufferReader(tail), asked.key, asked.part.aad)
