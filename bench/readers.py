@@ -1,6 +1,6 @@
 """Training readers over a sealed release beside the same readers over plain Parquet, with and without the training cache.
 
-Run: ``python bench/readers.py [torch hf workers] [--gb 1.0] [--rounds 5] [--seconds 200] [--no-cache]``. The plain files hold
+Run: ``python bench/readers.py [torch hf workers] [--gb 1.0] [--rounds 5] [--seconds 180] [--no-cache]``. The plain files hold
 the same records in the same parts and row groups at the same zstd level. *The same loader*: our torch reader's own code
 reads both, so order, shuffle and batches cost both sides alike; for Hugging Face the peer is its own Parquet reader,
 streaming. *workers* is torch's real ``DataLoader`` with two processes, with the torch below ``.peers``, which is made on first
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], help="torch, hf, workers; all without")
     parser.add_argument("--gb", type=float, default=1.0, help="records in memory, in GB")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=200, help="for the measuring; making the data takes more")
+    parser.add_argument("--seconds", type=float, default=180, help="for the measuring; making the data takes more")
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
     asked = parser.parse_args()
     chosen = asked.subjects or list(SUBJECTS)
