@@ -7,8 +7,7 @@ deny, for one attempt alone: its neighbours go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 from safehold.broker.grants import VerifiedGrant
@@ -92,25 +91,42 @@ class Attempt:
             self.failure = self.denial
 
 
-@contextmanager
-def guarded(attempt: Attempt) -> Iterator[None]:
-    """Whatever is raised inside denies this attempt at its step. A ledger that cannot be used passes, up to step 8."""
-    try:
-        yield
-    except Denial as denial:
-        attempt.deny(denial, denial.__cause__)
-    except StorageFailed as error:
-        if attempt.step <= 8:
-            raise
-        attempt.deny(_unreadable(attempt.step, error), error)
-    except SafeholdError as error:
-        if attempt.step > 8 and error.code.startswith(_KEY_SERVICE):
-            attempt.deny(_unreadable(attempt.step, error), error)
-        else:
-            attempt.deny(Denial(attempt.step, error.code, error.message, error.hint), error)
-    except Exception as error:  # noqa: BLE001 - refuses: the unexpected denies like everything else
-        failed = f"the broker failed in step {attempt.step}"
-        attempt.deny(Denial(attempt.step, "broker.internal", failed, _AGAIN), error)
+class guarded:  # noqa: N801 - used as a word: with guarded(attempt)
+    """Whatever is raised inside denies this attempt at its step. A ledger that cannot be used passes, up to step 8.
+
+    A class and no generator: a request passes here five times.
+    """
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        attempt = self._attempt
+        if not isinstance(error, Exception):
+            return False  # nothing was raised, or this process is being ended
+        if isinstance(error, StorageFailed) and not isinstance(error, Denial) and attempt.step <= 8:
+            return False
+        attempt.deny(_denial_of(attempt.step, error), error.__cause__ if isinstance(error, Denial) else error)
+        return True
+
+
+def _denial_of(step: int, error: Exception) -> Denial:
+    if isinstance(error, Denial):
+        return error
+    key_service = isinstance(error, SafeholdError) and step > 8 and error.code.startswith(_KEY_SERVICE)
+    if isinstance(error, StorageFailed) or key_service:
+        return _unreadable(step, error)
+    if isinstance(error, SafeholdError):
+        return Denial(step, error.code, error.message, error.hint)
+    # The unexpected denies like everything else.
+    return Denial(step, "broker.internal", f"the broker failed in step {step}", _AGAIN)
 
 
 def refusal(attempt: Attempt, denial: Denial, now: int, by: KeyId) -> Statement:

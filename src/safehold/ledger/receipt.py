@@ -43,9 +43,9 @@ class VerifiedEntry(msgspec.Struct, frozen=True):
 
 def format_receipt(entry: bytes, index: int, path: Sequence[bytes], checkpoint: Checkpoint) -> bytes:
     """The receipt's text: header, the entry, its index, the path from the leaf up, the signed checkpoint."""
-    lines = [_HEADER, f"extra {base64.b64encode(entry).decode()}", f"index {index}"]
-    lines += [base64.b64encode(node).decode() for node in path]
-    return "\n".join(lines).encode() + b"\n\n" + checkpoint.note
+    encode = binascii.b2a_base64  # with the line's end
+    lines = [_HEADER.encode(), b"\nextra ", encode(entry), b"index %d\n" % index, *map(encode, path)]
+    return b"".join([*lines, b"\n", checkpoint.note])
 
 
 def verify_receipt(receipt: bytes, verifier: NoteVerifier, policy: Policy | None = None) -> VerifiedEntry:

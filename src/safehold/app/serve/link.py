@@ -26,7 +26,7 @@ from safehold.model.errors import Refused, SafeholdError, StorageFailed
 __all__ = ["KEY_LANES", "LocalLink", "SocketLink", "VaultLink", "check_peer", "reach_socket"]
 
 KEY_LANES: Final = 2
-_BATCH: Final = 64
+_BATCH: Final = 24
 _BATCH_BYTES: Final = 48 * 1024 * 1024
 """Together calls take at most so much of a frame, but for one that is larger by itself: all of them must fit in one."""
 _KEYS: Final = frozenset({"keys", "lease", "leased"})
