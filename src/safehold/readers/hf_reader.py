@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from safehold.readers.ahead import read_ahead
 from safehold.readers.extras import datasets
 from safehold.readers.order import OrderRule, unit_blocks
 from safehold.readers.release import SealedRelease
@@ -38,6 +39,9 @@ class _Tables:
         return len(unit_blocks(self._release.runs, self._rule))
 
     def __call__(self, numbers: list[int]) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+        return read_ahead(self._made(numbers))
+
+    def _made(self, numbers: list[int]) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         units = unit_blocks(self._release.runs, self._rule)
         for number in numbers:
             blocks = self._release.blocks(self._columns, 1)
