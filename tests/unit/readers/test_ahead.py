@@ -30,11 +30,10 @@ def test_an_error_comes_after_the_items_before_it(before: int) -> None:
         yield from range(before)
         raise ValueError("from the thread")
 
-    taken = []
+    items = read_ahead(failing())
+    assert [next(items) for _ in range(before)] == list(range(before))
     with pytest.raises(ValueError, match="from the thread"):
-        for item in read_ahead(failing()):
-            taken.append(item)
-    assert taken == list(range(before))
+        next(items)
     assert not _threads()
 
 
