@@ -17,7 +17,7 @@ from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import request_signer
 from safehold.cli.kinds import HOST, MEMBER, words
 from safehold.cli.output import iso_time
-from safehold.cli.stores import holds_files, named_release, read_place
+from safehold.cli.stores import holds_files, lying_place, named_release, read_place
 from safehold.ledger.keys import SigningKey
 from safehold.model.errors import Conflict, InputInvalid, NotFound
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
@@ -99,7 +99,7 @@ def command(
             if urls
             else home.broker(session.read_passphrase)
         )
-        with read_place(session, home, found, list(order.groups), out) as place:
+        with read_place(lying_place(session, home, found), order.groups, out.parent) as place:
             opening = open_with_broker(place, order, broker, signer, home.clock)
             written = write_records(opening.opened, out, form) if form else write_files(opening.opened, out)
     _show(session, release, out, order, opening, written)

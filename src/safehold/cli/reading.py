@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +17,12 @@ from safehold.cli.context import Home, Session
 from safehold.cli.grant_file import read_grant_file
 from safehold.cli.keys import host_signer
 from safehold.cli.kinds import HOST, MEMBER, words
-from safehold.cli.stores import named_release, recorded_copy
+from safehold.cli.stores import lying_place, named_release, read_place
 from safehold.ledger.keys import SigningKey
 from safehold.model.ids import HostId, MemberId, parse_group_name, parse_purpose
 from safehold.readers import open_with_broker
 from safehold.readers.opening import Opening
 from safehold.state.standing import ReleaseRow, find_grant
-from safehold.vault.spool import Spool
 from safehold.vault.stored_release import StoredRelease, expect_stored
 from safehold.vault.verify import Release, expect_release, load_release
 
@@ -93,13 +92,11 @@ class Reader:
 
         Raises ``NotFound`` and as ``load_release`` and ``load_stored``.
         """
-        row, stored = named_release(self._session, self._home, text)
-        folder = self._home.release_folder(row.dataset, row.version)
-        if stored is None and not folder.is_dir():
-            stored = recorded_copy(self._session, self._home, row.release)
-        if stored is not None:
-            return Named(row, expect_stored(stored, row.release))
-        return Named(row, expect_release(load_release(folder), row.release))
+        found = named_release(self._session, self._home, text)
+        place, digest = lying_place(self._session, self._home, found), found[0].release
+        if isinstance(place, StoredRelease):
+            return Named(found[0], expect_stored(place, digest))
+        return Named(found[0], expect_release(load_release(place), digest))
 
     def open(self, named: Named) -> Opening:
         """Open it with keys from the broker. Raises what ``open_with_broker`` raises."""
@@ -120,9 +117,6 @@ class Reader:
         broker = self._home.broker(self._session.read_passphrase)
         by_member = SigningKey.load(wish.member_key) if wish.member_key else None
         signer = Signers(host_signer(self._home, wish.host, wish.key), by_member)
-        return open_with_broker(self._place(named), order, broker, signer, self._home.clock)
-
-    def _place(self, named: Named) -> Path | Spool:
-        if isinstance(named.place, Release):
-            return named.place.folder
-        return self._ending.enter_context(closing(Spool(named.place)))
+        lying = named.place.folder if isinstance(named.place, Release) else named.place
+        place = self._ending.enter_context(read_place(lying, order.groups))
+        return open_with_broker(place, order, broker, signer, self._home.clock)

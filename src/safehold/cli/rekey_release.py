@@ -16,7 +16,7 @@ from safehold.assembly.retirement import Retirement
 from safehold.cli.context import Home, Session
 from safehold.cli.keys import made_key, party_signer
 from safehold.cli.output import iso_time, progress_of
-from safehold.cli.stores import dataset_store, recorded_copy
+from safehold.cli.stores import dataset_store, lying_place
 from safehold.model.errors import InputInvalid, NotFound
 from safehold.model.ids import HostId
 from safehold.state.standing import ReleaseRow, release_stores
@@ -90,15 +90,12 @@ def finish_release(session: Session, options: ReleaseOptions) -> None:
 
 def _place(session: Session, home: Home, row: ReleaseRow) -> Path | StoredRelease:
     """Where a release lies: its folder in the home, or a copy that the ledger names."""
-    folder = home.release_folder(row.dataset, row.version)
-    if folder.is_dir():
-        return folder
-    stored = recorded_copy(session, home, row.release)
-    if stored is None:
+    place = lying_place(session, home, (row, None))
+    if isinstance(place, Path) and not place.is_dir():
         raise NotFound(
             "cli.release_gone", f"{row.name} lies neither in this home nor in a store", "put its folder back in place"
         )
-    return stored
+    return place
 
 
 def _places(session: Session, home: Home, old: ReleaseRow, chosen: tuple[str, ...] | None) -> RekeyPlaces:

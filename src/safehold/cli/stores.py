@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ __all__ = [
     "dataset_store",
     "find_stored",
     "holds_files",
+    "lying_place",
     "named_release",
     "read_place",
     "recorded_copy",
@@ -81,31 +82,33 @@ def holds_files(home: Home, release: Digest) -> bool:
     return body is not None and bool(parse_manifest(body).chunked)
 
 
-@contextmanager
-def read_place(
-    session: Session, home: Home, found: tuple[ReleaseRow, StoredRelease | None], groups: list[str], beside: Path
-) -> Iterator[Path | Spool]:
-    """Where a release can be read with the files of ``groups``: the home's own folder, else a store where it lies.
+def lying_place(session: Session, home: Home, found: tuple[ReleaseRow, StoredRelease | None]) -> Path | StoredRelease:
+    """Where a release lies: in the store that was named, else in the home's own folder, else in a store that the ledger names.
 
-    From a store its parts come one by one, as the ciphertext that they are, into a folder next to ``beside`` that is removed
-    at the end of the block; those of the first form, which are merged, come together.
+    The folder need not be there: who reads it says so. Raises as ``recorded_copy``.
     """
     row, stored = found
     folder = home.release_folder(row.dataset, row.version)
     if stored is None and not folder.is_dir():
         stored = recorded_copy(session, home, row.release)
-    if stored is None:
-        yield folder
-        return
-    if not stored.manifest.numbered:
-        spool = Spool(stored, beside.parent, _SPOOL_BYTES)
-        try:
+    return folder if stored is None else stored
+
+
+@contextmanager
+def read_place(place: Path | StoredRelease, groups: Sequence[str], below: Path | None = None) -> Iterator[Path | Spool]:
+    """What opens a release with the files of ``groups``: its folder, or a spool of the store where it lies.
+
+    From a store its parts come one by one, as the ciphertext that they are, into a folder in ``below`` (None: where temporary
+    files go) that is removed at the end of the block; those of the first form, which are merged, come together.
+    """
+    if isinstance(place, Path):
+        yield place
+    elif place.manifest.numbered:
+        with TemporaryDirectory(prefix=".safehold-fetch-", dir=below) as temporary:
+            yield fetch_release(place, Path(temporary) / "release", groups)
+    else:
+        with closing(Spool(place, below, _SPOOL_BYTES)) as spool:
             yield spool
-        finally:
-            spool.close()
-        return
-    with TemporaryDirectory(prefix=".safehold-fetch-", dir=beside.parent) as temporary:
-        yield fetch_release(stored, Path(temporary) / "release", groups)
 
 
 def recorded_copy(session: Session, home: Home, release: Digest) -> StoredRelease | None:

@@ -4,6 +4,8 @@ Map-style datasets write plaintext Arrow files to a cache folder; an iterable on
 library shares out is the release's units (parts, cut where they are few), so its own ``shuffle``, ``split_dataset_by_node``,
 ``state_dict`` and torch workers do what they do elsewhere. Its resume is the library's, not
 ours: after a shuffle it can lose records that were in its buffer. For exact resume use the torch reader.
+
+Blocks are made in a thread ahead of their use (``ahead``): after a hold, the two or three that were read before it still come.
 """
 
 from __future__ import annotations

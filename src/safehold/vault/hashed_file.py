@@ -11,7 +11,7 @@ from threading import Semaphore, Thread
 from typing import Final
 
 from safehold.model.ids import Digest
-from safehold.vault.manifest import Tail
+from safehold.vault.manifest import MAX_TAIL_BYTES, Tail
 from safehold.vault.pieces import PieceHasher
 
 __all__ = ["HashedFile"]
@@ -55,9 +55,9 @@ class HashedFile:
 
     @property
     def tail(self) -> Tail | None:
-        """Of what was written from ``begin_tail`` on."""
+        """Of what was written from ``begin_tail`` on; None: there is none, or it is longer than a reader takes."""
         self._end_hash()
-        if self._tail_at is None:
+        if self._tail_at is None or self.size - self._tail_at > MAX_TAIL_BYTES:
             return None
         return Tail(size=self.size - self._tail_at, sha256=Digest("sha256:" + self._tail_hasher.hexdigest()))
 

@@ -47,6 +47,7 @@ __all__ = [
     "FILE_TYPE",
     "MANIFEST_FILE",
     "MAX_MANIFEST_BYTES",
+    "MAX_TAIL_BYTES",
     "PREDICATE_TYPE",
     "ROW_COLUMN",
     "ColumnGroup",
@@ -76,6 +77,9 @@ ROW_COLUMN: Final = "_safehold_row"
 """The hidden column of the part files of version 1: the record's place in the input, from 0."""
 
 _OLDER: Final = frozenset({PREDICATE_TYPE_V1, PREDICATE_TYPE_V2})
+MAX_TAIL_BYTES: Final = 64 * 1024 * 1024
+"""A reader holds a tail in memory. A part file with a longer one (millions of pages) is given none and is read whole."""
+
 _STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 _FILE_RE: Final = re.compile(r"[1-9][0-9]{0,8}-[0-9]{5}-[a-z0-9][a-z0-9._-]{0,63}\.(parquet|chunks)")
 _TAG_RE: Final = re.compile(r"[0-9a-f]{16}|")
@@ -442,7 +446,7 @@ def _check_parts(manifest: Manifest, *, first: bool) -> None:
             raise _altered(f"{part.file} is of a later version, or its tag is none")
         if part.aad != aad_text(manifest.party, manifest.dataset, part.sealed, part.part, part.group):
             raise _altered(f"{part.file} is bound to another place")
-        if part.tail is not None and (part.tail.size > part.size or part.group in chunked):
+        if part.tail is not None and (part.tail.size > min(part.size, MAX_TAIL_BYTES) or part.group in chunked):
             raise _altered(f"{part.file} cannot have such a tail")
     rows = _rows_of(manifest)
     if any(rows[part.part] != part.rows for part in manifest.parts):

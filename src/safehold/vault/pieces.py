@@ -25,7 +25,7 @@ from safehold.vault.parquet_form import open_part
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PIECE", "Asked", "PartColumns", "PieceHasher", "checked_ranges", "whole_part"]
+__all__ = ["PIECE", "Asked", "PartColumns", "PieceHasher", "altered_part", "checked_ranges", "whole_part"]
 
 PIECE: Final = 256 * 1024
 """Bytes of a piece; the last one before the tail may be shorter."""
@@ -89,14 +89,14 @@ def checked_ranges(
     """
     part = asked.part
     if part.tail is None:
-        raise _altered(part, "it has no tail")
+        raise altered_part(part, "it has no tail")
     body = part.size - part.tail.size
     tail = bytes(_read(read_at, part, body, part.tail.size))
     if "sha256:" + hashlib.sha256(tail).hexdigest() != part.tail.sha256:
-        raise _altered(part, "its tail is another")
+        raise altered_part(part, "its tail is another")
     count = -(-body // PIECE)
     if len(tail) < count * _DIGEST:
-        raise _altered(part, "its tail has not a digest for each piece")
+        raise altered_part(part, "its tail has not a digest for each piece")
     yield body, tail
     digests = memoryview(tail)[: count * _DIGEST]
     most = max(1, window // PIECE)
@@ -106,7 +106,7 @@ def checked_ranges(
         for number in range(first, last):
             piece = view[(number - first) * PIECE : (number - first + 1) * PIECE]
             if hashlib.sha256(piece).digest() != digests[number * _DIGEST : (number + 1) * _DIGEST]:
-                raise _altered(part, f"the bytes from {number * PIECE:,} on are others")
+                raise altered_part(part, f"the bytes from {number * PIECE:,} on are others")
         yield first * PIECE, data
 
 
@@ -126,7 +126,7 @@ def _pieces_of(asked: PartColumns, tail: bytes, body: int) -> list[int]:
     found: set[int] = set()
     for start, end in _column_ranges(asked, tail):
         if not 0 <= start <= end <= asked.part.size:
-            raise _altered(asked.part, "its footer names bytes that it does not have")
+            raise altered_part(asked.part, "its footer names bytes that it does not have")
         found.update(range(start // PIECE, -(-min(end, body) // PIECE)))
     return sorted(found)
 
@@ -141,7 +141,7 @@ def _column_ranges(asked: PartColumns, tail: bytes) -> Iterator[tuple[int, int]]
         metadata = file.metadata
         leaves = _leaves(file.schema_arrow)
     except (pa.ArrowException, OSError) as error:
-        raise _altered(asked.part, "its footer does not decrypt with its key") from error
+        raise altered_part(asked.part, "its footer does not decrypt with its key") from error
     if len(leaves) != metadata.num_columns:
         yield 0, asked.part.size  # not understood: everything is checked
         return
@@ -178,7 +178,8 @@ def _runs(numbers: list[int], most: int) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def _altered(part: PartFile, reason: str) -> VerificationFailed:
+def altered_part(part: PartFile, reason: str) -> VerificationFailed:
+    """What is raised of a part file that is not what the manifest says: ``vault.part_altered``."""
     return VerificationFailed(
         "vault.part_altered",
         f"the part {part.file} is not the one that was sealed: {reason}",

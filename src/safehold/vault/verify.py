@@ -35,7 +35,7 @@ from safehold.vault.manifest import (
     parse_manifest,
     release_digest,
 )
-from safehold.vault.pieces import PIECE, Asked, PartColumns, checked_ranges, whole_part
+from safehold.vault.pieces import PIECE, Asked, PartColumns, altered_part, checked_ranges, whole_part
 
 __all__ = [
     "PartGuard",
@@ -173,7 +173,7 @@ def check_part(folder: Path, part: PartFile) -> Path:
     with _opened(path, part) as file:
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     if digest != part.sha256:
-        raise _altered(part, "its SHA-256 is another")
+        raise altered_part(part, "its SHA-256 is another")
     return path
 
 
@@ -222,7 +222,7 @@ def _opened(path: Path, part: PartFile) -> Iterator[io.BufferedReader]:
 
 def _right_size(part: PartFile, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise _altered(part, "it is no regular file")
+        raise altered_part(part, "it is no regular file")
     if found.st_size < part.size:
         raise VerificationFailed(
             "vault.part_truncated",
@@ -230,7 +230,7 @@ def _right_size(part: PartFile, found: os.stat_result) -> None:
             "fetch the release again",
         )
     if found.st_size > part.size:
-        raise _altered(part, f"it has {found.st_size - part.size:,} bytes too many")
+        raise altered_part(part, f"it has {found.st_size - part.size:,} bytes too many")
 
 
 class PartPlaces(Protocol):
@@ -304,14 +304,6 @@ def check_sidecar(folder: Path, sidecar: Sidecar) -> Path:
             "vault.sidecar_altered", f"{sidecar.name} is not the one that was signed", "fetch the release again"
         )
     return path
-
-
-def _altered(part: PartFile, reason: str) -> VerificationFailed:
-    return VerificationFailed(
-        "vault.part_altered",
-        f"the part {part.file} is not the one that was sealed: {reason}",
-        "fetch the release again",
-    )
 
 
 def countersign(folder: Path, signer: Signer) -> Release:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safehold.model.errors import VerificationFailed
-from safehold.vault.manifest import PartFile
+from safehold.vault.manifest import MAX_TAIL_BYTES, PartFile, manifest_bytes
 from safehold.vault.open import open_release
 from safehold.vault.parquet_form import part_writer
 from safehold.vault.pieces import PIECE, PartColumns, PieceHasher, checked_ranges
@@ -259,3 +259,18 @@ def test_the_key_is_not_shown(made):
     assert repr(asked) == f"PartColumns({_part(made).file}, id)"
     assert asked.key.hex() not in repr(asked)
     assert str(asked.key) not in repr(asked)
+
+
+def test_a_tail_longer_than_a_reader_holds_is_not_made_and_not_taken(made, tmp_path, monkeypatch):
+    """A signed size must not make a reader ask for that much memory."""
+    tail = msgspec.structs.replace(_part(made).tail, size=MAX_TAIL_BYTES + 1)
+    huge = msgspec.structs.replace(_part(made), tail=tail, size=2**40)
+    assert (
+        outcome(lambda: manifest_bytes(msgspec.structs.replace(made.manifest, parts=(huge,))))[1]
+        == "vault.manifest_altered"
+    )
+    monkeypatch.setattr("safehold.vault.hashed_file.MAX_TAIL_BYTES", 100)
+    pq.write_table(_table(), tmp_path / "in.parquet")
+    sealed = seal(tmp_path / "in.parquet", tmp_path / "r")
+    assert _part(sealed).tail is None
+    assert _read(sealed, ["id"]) == _table().select(["id"]).to_pylist()
